@@ -1,0 +1,7 @@
+"""Annotator: people label images, a queue serves the ones the model is least sure about."""
+
+from annotator.celery import app as celery_app
+
+__all__ = ["__version__", "celery_app"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,8 @@
+"""``projects/{id}/images/``: GET lists, POST uploads."""
+
+from annotator.ingest.views import ImagesUploadView
+from workqueue.views import ImagesView as ImagesListView
+
+
+class ImagesView(ImagesUploadView, ImagesListView):
+    """Uploading is ingest's part, listing is the queue's (it knows the ranks)."""

@@ -1,0 +1,130 @@
+"""Errors as problem+json (RFC 9457): stable codes, pointers, no internals."""
+
+import errno
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+logger = logging.getLogger(__name__)
+
+TITLES = {
+    400: "The request could not be read",
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    412: "Changed meanwhile",
+    413: "Too large",
+    415: "Unsupported type",
+    422: "The request makes no sense here",
+    428: "A condition is required",
+    429: "Too many requests",
+    503: "Busy",
+    507: "Out of storage",
+}
+
+
+class Problem(exceptions.APIException):
+    """An error answer with a stable code and a sentence that says what to do next."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: list[dict[str, str]] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail, code)
+        self.status_code = status
+        self.code = code
+        self.errors = errors or []
+        self.extra = extra
+
+
+def problem_response(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn an exception of a view into a problem+json answer (DRF's exception handler)."""
+    problem = _as_problem(error)
+    if problem is None:
+        return None
+    set_rollback()
+    request = context["request"]
+    body: dict[str, Any] = {
+        "type": f"urn:annotator:problem:{problem.code}",
+        "title": TITLES.get(problem.status_code, "Error"),
+        "status": problem.status_code,
+        "code": problem.code,
+        "detail": str(problem.detail),
+        "instance": request.path,
+        "request_id": request.META.get("annotator.request_id", ""),
+        **problem.extra,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    headers = {}
+    if isinstance(error, exceptions.APIException) and getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = error.auth_header
+    if isinstance(error, exceptions.Throttled) and error.wait:
+        headers["Retry-After"] = str(int(error.wait) + 1)
+    return Response(
+        body, status=problem.status_code, headers=headers, content_type="application/problem+json"
+    )
+
+
+def _as_problem(error: Exception) -> Problem | None:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Http404):
+        return Problem(404, "not-found", "There is nothing at this address.")
+    if isinstance(error, DjangoPermissionDenied):
+        return Problem(403, "forbidden", str(error) or "You may not do this.")
+    if isinstance(error, exceptions.ValidationError):
+        errors = list(_pointers(error.detail, ""))
+        return Problem(
+            400,
+            "validation-error",
+            errors[0]["message"] if len(errors) == 1 else "Some fields are not valid.",
+            errors,
+        )
+    if isinstance(error, exceptions.APIException):
+        codes = {401: "not-authenticated", 403: "forbidden", 404: "not-found"}
+        code = codes.get(error.status_code, str(error.default_code).replace("_", "-"))
+        return Problem(error.status_code, code, str(error.detail))
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        logger.error("storage is full: %s", error)
+        return Problem(
+            status.HTTP_507_INSUFFICIENT_STORAGE,
+            "storage-full",
+            "The server's disk is full. Nothing was stored; free some space and send it again.",
+        )
+    return None
+
+
+def _pointers(detail: Any, path: str) -> Any:
+    """Yield one entry per message of DRF's nested error detail, with a JSON pointer."""
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            step = (
+                ""
+                if key == "non_field_errors"
+                else f"/{str(key).replace('~', '~0').replace('/', '~1')}"
+            )
+            yield from _pointers(value, path + step)
+    elif isinstance(detail, list) and any(isinstance(entry, dict | list) for entry in detail):
+        for index, value in enumerate(detail):
+            yield from _pointers(value, f"{path}/{index}")
+    elif isinstance(detail, list):
+        for value in detail:
+            yield from _pointers(value, path)
+    else:
+        yield {
+            "pointer": path,
+            "code": str(getattr(detail, "code", "invalid")),
+            "message": str(detail),
+        }

@@ -1,0 +1,107 @@
+"""The only place that reads environment variables; every name is in docs/operations.md."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+PREFIX = "ANNOTATOR_"
+
+
+def text(name: str, default: str = "") -> str:
+    """Return the variable ``ANNOTATOR_<name>``, stripped."""
+    return os.environ.get(PREFIX + name, default).strip()
+
+
+def flag(name: str, *, default: bool = False) -> bool:
+    """Return whether the variable is switched on (1, true, yes, on)."""
+    value = text(name, "1" if default else "0").lower()
+    return value in {"1", "true", "yes", "on"}
+
+
+def number(name: str, default: int) -> int:
+    """Return the variable as a whole number.
+
+    Raises:
+        ImproperlyConfigured: it is not one.
+    """
+    value = text(name, str(default))
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{PREFIX}{name} must be a whole number, not {value!r}."
+        ) from error
+
+
+def items(name: str, default: str = "") -> list[str]:
+    """Return the comma-separated entries of the variable."""
+    return [entry.strip() for entry in text(name, default).split(",") if entry.strip()]
+
+
+def secret_key() -> str:
+    """Return the key that signs sessions; there is no default.
+
+    Raises:
+        ImproperlyConfigured: missing or too short to be secret.
+    """
+    key = text("SECRET_KEY")
+    if len(key) < 50:
+        raise ImproperlyConfigured(
+            f"{PREFIX}SECRET_KEY must hold at least 50 random characters. "
+            "bin/run makes one; otherwise: "
+            'python -c "import secrets; print(secrets.token_urlsafe(64))"'
+        )
+    return key
+
+
+def database(url: str, *, data_dir: Path) -> dict[str, Any]:
+    """Return Django's settings for a database address.
+
+    Args:
+        url: ``sqlite:////path``, ``postgres://user:password@host:port/name`` or empty
+            for SQLite in the data folder.
+        data_dir: the folder that holds the default SQLite file.
+
+    Raises:
+        ImproperlyConfigured: another kind of database is asked for.
+    """
+    if not url:
+        return _sqlite(data_dir / "annotator.sqlite3")
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return _sqlite(Path(unquote(parts.path)))
+    if parts.scheme in {"postgres", "postgresql"}:
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(parts.path.lstrip("/")),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": unquote(parts.hostname or ""),
+            "PORT": str(parts.port or ""),
+            "CONN_MAX_AGE": 60,
+            "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": dict(parse_qsl(parts.query)),
+        }
+    raise ImproperlyConfigured(
+        f"{PREFIX}DATABASE_URL: use sqlite:// or postgres://, not {parts.scheme}://"
+    )
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    # IMMEDIATE and the long timeout: a deferred read-then-write fails at once with "database is
+    # locked" under load. FULL: an answered label must survive a power cut.
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": (
+                "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA foreign_keys=ON;"
+                "PRAGMA cache_size=-65536;PRAGMA temp_store=MEMORY;"
+            ),
+        },
+    }

@@ -1,0 +1,122 @@
+"""Request bodies of projects, classes, members and invitations."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from annotator.accounts.models import Role
+from annotator.api.serializers import StrictSerializer
+from annotator.labeling.models import Image, Project
+from annotator.labeling.services import MAX_CLASSES, ClassSpec
+
+ROLE_NAMES = {role.label.lower(): role for role in Role}
+
+
+class ClassIn(StrictSerializer):
+    """A class to add; colour and key are chosen when left out."""
+
+    name = serializers.CharField(max_length=80)
+    colour = serializers.RegexField(r"^#[0-9a-fA-F]{6}\Z", required=False, default="")
+    hotkey = serializers.RegexField(
+        r"^[1-9a-z]?\Z", required=False, default="", allow_blank=True,
+        error_messages={"invalid": "A key is one of 1-9 or a-z."},
+    )  # fmt: skip
+
+    def validate_hotkey(self, value: str) -> str:
+        """Refuse the keys the labeling page uses itself."""
+        return refuse_taken_key(value)
+
+
+class ClassPatch(ClassIn):
+    """A change of a class."""
+
+    name = serializers.CharField(max_length=80, required=False)
+    colour = serializers.RegexField(r"^#[0-9a-fA-F]{6}\Z", required=False)
+    hotkey = serializers.RegexField(r"^[1-9a-z]?\Z", required=False, allow_blank=True)
+    position = serializers.IntegerField(min_value=0, max_value=100_000, required=False)
+
+
+# Keys that do something else on the labeling page (docs/labeling.md).
+TAKEN_KEYS = set("fhipqswz")
+
+
+def refuse_taken_key(value: str) -> str:
+    """Return the key.
+
+    Raises:
+        ValidationError: the labeling page uses it for something else.
+    """
+    if value in TAKEN_KEYS:
+        raise serializers.ValidationError(
+            f"The key “{value}” does something else on the labeling page. Choose another."
+        )
+    return value
+
+
+class ProjectIn(StrictSerializer):
+    """A project to create."""
+
+    name = serializers.CharField(max_length=120)
+    kind = serializers.ChoiceField(choices=Project.Kind.choices, default=Project.Kind.ONE_CLASS)
+    instructions = serializers.CharField(
+        max_length=100_000, required=False, default="", allow_blank=True, trim_whitespace=False
+    )
+    classes = ClassIn(many=True, required=False, default=list)
+
+    def validate_classes(self, value: list[dict[str, Any]]) -> list[ClassSpec]:
+        """Return the classes as the service takes them."""
+        if len(value) > MAX_CLASSES:
+            raise serializers.ValidationError(f"A project can have at most {MAX_CLASSES} classes.")
+        return [ClassSpec(**entry) for entry in value]
+
+
+class ProjectPatch(StrictSerializer):
+    """A change of a project."""
+
+    name = serializers.CharField(max_length=120, required=False)
+    instructions = serializers.CharField(
+        max_length=100_000, required=False, allow_blank=True, trim_whitespace=False
+    )
+
+
+class RoleField(serializers.ChoiceField):
+    """A role by its name."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=[(name, role.label) for name, role in ROLE_NAMES.items()], **kwargs)
+
+    def to_internal_value(self, data: Any) -> Role:
+        """Return the role for its name."""
+        return ROLE_NAMES[super().to_internal_value(data)]
+
+
+class MemberPatch(StrictSerializer):
+    """A change of a member's role."""
+
+    role = RoleField()
+
+
+class InvitationIn(StrictSerializer):
+    """An invitation to create."""
+
+    role = RoleField(default="annotator")
+    note = serializers.CharField(max_length=100, required=False, default="", allow_blank=True)
+    uses = serializers.IntegerField(min_value=1, max_value=1000, default=1)
+    days = serializers.IntegerField(min_value=1, max_value=365, default=7)
+
+
+class ImageFilter(StrictSerializer):
+    """What to list of a project's images."""
+
+    status = serializers.ChoiceField(choices=Image.Status.choices, required=False, default="")
+    # `class` is a word of the language, so the field is declared by name below.
+    q = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    cursor = serializers.CharField(required=False)
+    page_size = serializers.IntegerField(min_value=1, max_value=200, required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        """Return the fields with ``class`` among them."""
+        return {
+            **super().get_fields(),
+            "class": serializers.IntegerField(min_value=1, required=False, default=None),
+        }

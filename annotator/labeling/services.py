@@ -1,0 +1,390 @@
+"""Every write to projects, classes, images and annotations.
+
+One function is one use case in one transaction, with its event beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Max
+from django.db.models.functions import Greatest
+
+from annotator.accounts.models import Membership, Role, User
+from annotator.events import services as events
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
+
+MAX_CLASSES = 1000
+
+# Okabe and Ito's colour-blind safe set (2008), darkened where white text would not be readable,
+# then further hues; reused in order when there are more classes.
+PALETTE = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b61ff", "#b23a48",
+    "#4c956c", "#8d6a4f", "#3d5a80", "#c9a227", "#a44a9c", "#2a9d8f", "#e76f51", "#6c757d",
+]  # fmt: skip
+
+
+class InvalidClassesError(Exception):
+    """The classes given do not fit the project; the text says why."""
+
+
+class StaleAnnotationError(Exception):
+    """The annotation was replaced meanwhile; ``current`` is the newer one."""
+
+    def __init__(self, current: Annotation | None) -> None:
+        super().__init__("This label was changed or withdrawn meanwhile.")
+        self.current = current
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """A class to create; colour and hotkey are chosen when empty."""
+
+    name: str
+    colour: str = ""
+    hotkey: str = ""
+
+
+@transaction.atomic
+def create_project(
+    *,
+    actor: User,
+    name: str,
+    kind: str,
+    instructions: str = "",
+    classes: Sequence[ClassSpec] = (),
+) -> Project:
+    """Create a project with its classes; the creator is its lead.
+
+    Raises:
+        InvalidClassesError: names or hotkeys stand twice, or there are too many classes.
+    """
+    project = Project.objects.create(
+        name=name, kind=kind, instructions=instructions, created_by=actor
+    )
+    Membership.objects.create(project=project, user=actor, role=Role.LEAD)
+    _add_classes(project, classes)
+    events.record(
+        kind="project.created",
+        project_id=project.pk,
+        actor_id=actor.pk,
+        payload={"name": name, "kind": kind, "classes": [entry.name for entry in classes]},
+    )
+    return project
+
+
+@transaction.atomic
+def update_project(*, project: Project, actor: User, changes: dict[str, Any]) -> Project:
+    """Change the name or the instructions."""
+    before = {field: getattr(project, field) for field in changes}
+    for field, value in changes.items():
+        setattr(project, field, value)
+    project.save(update_fields=list(changes))
+    events.record(
+        kind="project.changed",
+        project_id=project.pk,
+        actor_id=actor.pk,
+        payload={"changes": {field: [before[field], changes[field]] for field in changes}},
+    )
+    return project
+
+
+@transaction.atomic
+def delete_project(*, project: Project, actor: User, now: datetime) -> None:
+    """Hide a project from everybody; nothing of it is destroyed."""
+    Project.objects.filter(pk=project.pk).update(deleted_at=now)
+    events.record(
+        kind="project.deleted", project_id=project.pk, actor_id=actor.pk, payload={}
+    )
+
+
+@transaction.atomic
+def add_class(*, project: Project, actor: User, spec: ClassSpec) -> LabelClass:
+    """Add one class to a project.
+
+    Raises:
+        InvalidClassesError: its name or hotkey is taken, or there are too many classes.
+    """
+    (label_class,) = _add_classes(project, [spec])
+    events.record(
+        kind="class.added",
+        project_id=project.pk,
+        actor_id=actor.pk,
+        payload={"class": label_class.pk, "name": label_class.name},
+    )
+    return label_class
+
+
+def _add_classes(project: Project, specs: Sequence[ClassSpec]) -> list[LabelClass]:
+    Project.objects.select_for_update().get(pk=project.pk)
+    existing = list(project.classes.filter(deleted_at=None))
+    if len(existing) + len(specs) > MAX_CLASSES:
+        raise InvalidClassesError(f"A project can have at most {MAX_CLASSES} classes.")
+    names = {entry.name.casefold() for entry in existing}
+    hotkeys = {entry.hotkey for entry in existing if entry.hotkey}
+    start = project.classes.aggregate(last=Max("position"))["last"]
+    position = 0 if start is None else start + 1
+    added = []
+    for spec in specs:
+        if spec.name.casefold() in names:
+            raise InvalidClassesError(f"There are two classes called “{spec.name}”.")
+        if spec.hotkey and spec.hotkey in hotkeys:
+            raise InvalidClassesError(f"The key “{spec.hotkey}” is given to two classes.")
+        names.add(spec.name.casefold())
+        hotkeys.add(spec.hotkey)
+        added.append(
+            LabelClass(
+                project=project,
+                name=spec.name,
+                colour=spec.colour or PALETTE[position % len(PALETTE)],
+                hotkey=spec.hotkey,
+                position=position,
+            )
+        )
+        position += 1
+    free = [key for key in "123456789" if key not in hotkeys]
+    for label_class in added:
+        if not label_class.hotkey and free:
+            label_class.hotkey = free.pop(0)
+    return LabelClass.objects.bulk_create(added)
+
+
+@transaction.atomic
+def update_class(*, label_class: LabelClass, actor: User, changes: dict[str, Any]) -> LabelClass:
+    """Rename a class or give it another colour, key or position.
+
+    Raises:
+        InvalidClassesError: the new name or key is taken.
+    """
+    others = LabelClass.objects.filter(project=label_class.project_id, deleted_at=None).exclude(
+        pk=label_class.pk
+    )
+    if "name" in changes and others.filter(name__iexact=changes["name"]).exists():
+        raise InvalidClassesError(f"There is another class called “{changes['name']}”.")
+    if changes.get("hotkey") and others.filter(hotkey=changes["hotkey"]).exists():
+        raise InvalidClassesError(f"The key “{changes['hotkey']}” belongs to another class.")
+    before = {field: getattr(label_class, field) for field in changes}
+    for field, value in changes.items():
+        setattr(label_class, field, value)
+    label_class.save(update_fields=list(changes))
+    events.record(
+        kind="class.changed",
+        project_id=label_class.project_id,
+        actor_id=actor.pk,
+        payload={
+            "class": label_class.pk,
+            "changes": {field: [before[field], changes[field]] for field in changes},
+        },
+    )
+    return label_class
+
+
+@transaction.atomic
+def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
+    """Hide a class and return how many current labels with it are kept."""
+    LabelClass.objects.filter(pk=label_class.pk, deleted_at=None).update(deleted_at=now)
+    kept = AnnotationRegion.objects.filter(
+        label_class=label_class, annotation__is_current=True
+    ).count()
+    events.record(
+        kind="class.deleted",
+        project_id=label_class.project_id,
+        actor_id=actor.pk,
+        payload={"class": label_class.pk, "name": label_class.name, "labels_kept": kept},
+    )
+    return kept
+
+
+@transaction.atomic
+def delete_image(*, image: Image, actor: User, now: datetime) -> None:
+    """Take an image out of the project; its labels stay in the history."""
+    locked = Image.objects.select_for_update().get(pk=image.pk)
+    if locked.deleted_at is not None:
+        return
+    Image.objects.filter(pk=image.pk).update(deleted_at=now)
+    was_labelled = int(locked.status == Image.Status.LABELLED)
+    Project.objects.filter(pk=image.project_id).update(
+        n_labelled=Greatest(F("n_labelled") - was_labelled, 0), n_images=F("n_images") - 1
+    )
+    events.record(
+        kind="image.deleted",
+        project_id=image.project_id,
+        actor_id=actor.pk,
+        payload={"image": image.pk, "file_name": image.file_name},
+    )
+
+
+@transaction.atomic
+def record_annotation(
+    *,
+    image: Image,
+    author: User,
+    class_ids: Sequence[int],
+    source: str = Annotation.Source.PERSON,
+    is_late: bool = False,
+    served: dict[str, Any] | None = None,
+    seconds: float | None = None,
+) -> Annotation:
+    """Keep what a person said of an image, whatever happened meanwhile.
+
+    The caller holds the lock on the image row. An earlier current annotation by the same person is
+    replaced. The outcome tells what became of it: *accepted*; *late* when the lease had run out;
+    *second* when somebody else's label stands already; *orphaned* when the image or one of the
+    classes was deleted.
+
+    Raises:
+        InvalidClassesError: a class is not the project's, or their number does not fit its kind.
+    """
+    classes = check_classes(image.project, class_ids)
+    former = Annotation.objects.filter(image=image, author=author, is_current=True).first()
+    outcome = _outcome(image, classes, has_former=former is not None, is_late=is_late)
+    orphaned = outcome == Annotation.Outcome.ORPHANED
+    annotation = _append(
+        image=image,
+        author=author,
+        classes=classes,
+        action=Annotation.Action.EDIT if former else Annotation.Action.LABEL,
+        outcome=outcome,
+        source=source,
+        is_current=not orphaned,
+        replaces=None if orphaned else former,
+        served=served or {},
+        seconds=seconds,
+    )
+    if not orphaned:
+        _mark_labelled(image)
+    return annotation
+
+
+def _outcome(
+    image: Image, classes: Sequence[LabelClass], *, has_former: bool, is_late: bool
+) -> str:
+    if image.deleted_at or image.project.deleted_at or any(c.deleted_at for c in classes):
+        return Annotation.Outcome.ORPHANED
+    if image.status == Image.Status.LABELLED and not has_former:
+        return Annotation.Outcome.SECOND
+    return Annotation.Outcome.LATE if is_late else Annotation.Outcome.ACCEPTED
+
+
+def check_classes(project: Project, class_ids: Sequence[int]) -> list[LabelClass]:
+    """Return the classes, deleted ones included.
+
+    Raises:
+        InvalidClassesError: a class is not the project's, or their number does not fit its kind.
+    """
+    wanted = list(dict.fromkeys(class_ids))
+    classes = {entry.pk: entry for entry in project.classes.filter(pk__in=wanted)}
+    missing = [pk for pk in wanted if pk not in classes]
+    if missing:
+        raise InvalidClassesError(f"Class {missing[0]} does not belong to this project.")
+    if project.kind == Project.Kind.ONE_CLASS and len(wanted) != 1:
+        raise InvalidClassesError("This project takes exactly one class per image.")
+    return [classes[pk] for pk in wanted]
+
+
+def _append(
+    *, classes: Sequence[LabelClass], replaces: Annotation | None, **fields: Any
+) -> Annotation:
+    if replaces is not None:
+        Annotation.objects.filter(pk=replaces.pk).update(is_current=False)
+    annotation = Annotation.objects.create(replaces=replaces, **fields)
+    AnnotationRegion.objects.bulk_create(
+        AnnotationRegion(annotation=annotation, label_class=label_class) for label_class in classes
+    )
+    return annotation
+
+
+def _mark_labelled(image: Image) -> None:
+    changed = Image.objects.filter(pk=image.pk, status=Image.Status.OPEN).update(
+        status=Image.Status.LABELLED
+    )
+    if changed and image.deleted_at is None:
+        Project.objects.filter(pk=image.project_id).update(n_labelled=F("n_labelled") + 1)
+    image.status = Image.Status.LABELLED
+
+
+@transaction.atomic
+def edit_annotation(
+    *, annotation: Annotation, actor: User, class_ids: Sequence[int]
+) -> Annotation:
+    """Replace a current annotation by one with other classes; the former stays in the history.
+
+    Raises:
+        InvalidClassesError: the classes do not fit.
+        StaleAnnotationError: somebody replaced or withdrew it first.
+    """
+    image = Image.objects.select_for_update().select_related("project").get(pk=annotation.image_id)
+    current = Annotation.objects.get(pk=annotation.pk)
+    if not current.is_current:
+        newer = Annotation.objects.filter(
+            image=image, author=current.author_id, is_current=True
+        ).first()
+        raise StaleAnnotationError(newer)
+    classes = check_classes(image.project, class_ids)
+    deleted = [entry.name for entry in classes if entry.deleted_at]
+    if deleted:
+        raise InvalidClassesError(f"The class “{deleted[0]}” was deleted; choose another.")
+    edited = _append(
+        image=image,
+        author=current.author,
+        classes=classes,
+        action=Annotation.Action.EDIT,
+        outcome=current.outcome,
+        source=current.source,
+        replaces=current,
+        served=current.served,
+        seconds=current.seconds,
+    )
+    events.record(
+        kind="annotation.edited",
+        project_id=image.project_id,
+        actor_id=actor.pk,
+        payload={
+            "annotation": edited.pk,
+            "replaces": current.pk,
+            "image": image.pk,
+            "classes": [entry.pk for entry in classes],
+        },
+    )
+    return edited
+
+
+@transaction.atomic
+def withdraw_annotation(*, annotation: Annotation, actor: User) -> Image:
+    """Take a label back: out of training too, and the image is open again.
+
+    Raises:
+        StaleAnnotationError: it is not the current one any more.
+    """
+    image = Image.objects.select_for_update().select_related("project").get(pk=annotation.image_id)
+    current = Annotation.objects.get(pk=annotation.pk)
+    if not current.is_current:
+        raise StaleAnnotationError(None)
+    withdrawn = _append(
+        image=image,
+        author=current.author,
+        classes=[],
+        action=Annotation.Action.WITHDRAW,
+        outcome=current.outcome,
+        source=current.source,
+        is_current=False,
+        replaces=current,
+        served={},
+    )
+    # A label another person gave meanwhile now stands for the image.
+    if not Annotation.objects.filter(image=image, is_current=True).exists():
+        reopened = Image.objects.filter(pk=image.pk, status=Image.Status.LABELLED).update(
+            status=Image.Status.OPEN
+        )
+        if reopened and image.deleted_at is None:
+            Project.objects.filter(pk=image.project_id).update(n_labelled=F("n_labelled") - 1)
+        image.status = Image.Status.OPEN
+    events.record(
+        kind="annotation.withdrawn",
+        project_id=image.project_id,
+        actor_id=actor.pk,
+        payload={"annotation": current.pk, "image": image.pk, "by": withdrawn.pk},
+    )
+    return image

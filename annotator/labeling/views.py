@@ -1,0 +1,282 @@
+"""The API of projects, classes, images, people and the event feed."""
+
+from typing import Any
+
+from django.urls import reverse
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from annotator.accounts import access
+from annotator.accounts import services as accounts
+from annotator.accounts.models import Invitation, Membership, Role
+from annotator.api.paging import NewestFirst
+from annotator.api.problems import Problem
+from annotator.api.serializers import StrictSerializer
+from annotator.events.models import Event
+from annotator.labeling import serializers, services
+from annotator.labeling.models import Image, LabelClass
+from annotator.labeling.presenters import present_class, present_project
+
+EVENTS_AT_ONCE = 200
+
+
+def body_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
+    """Return the validated body of a request."""
+    parsed = serializer(data=request.data)
+    parsed.is_valid(raise_exception=True)
+    return dict(parsed.validated_data)
+
+
+def query_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
+    """Return the validated query parameters of a request."""
+    parsed = serializer(data=dict(request.query_params.items()))
+    parsed.is_valid(raise_exception=True)
+    return dict(parsed.validated_data)
+
+
+class ProjectsView(APIView):
+    """The projects of the person, and a way to make one."""
+
+    def get(self, request: Request) -> Response:
+        """List the person's projects, newest first."""
+        paging = NewestFirst()
+        projects = access.visible_projects(request.user).prefetch_related("classes")
+        page = paging.paginate_queryset(projects, request, view=self)
+        return paging.get_paginated_response(
+            [present_project(entry, access.role_in(request.user, entry.pk)) for entry in page or []]
+        )
+
+    def post(self, request: Request) -> Response:
+        """Create a project; its creator is its lead."""
+        body = body_of(request, serializers.ProjectIn)
+        try:
+            project = services.create_project(actor=request.user, **body)
+        except services.InvalidClassesError as error:
+            raise Problem(422, "invalid-classes", str(error)) from error
+        return Response(present_project(project, Role.LEAD), status=201)
+
+
+class ProjectView(APIView):
+    """One project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """Show the project."""
+        project = access.project_for(request.user, project_id)
+        return Response(present_project(project, project.access_role))
+
+    def patch(self, request: Request, project_id: int) -> Response:
+        """Change its name or instructions."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        changes = body_of(request, serializers.ProjectPatch)
+        services.update_project(project=project, actor=request.user, changes=changes)
+        return Response(present_project(project, project.access_role))
+
+    def delete(self, request: Request, project_id: int) -> Response:
+        """Hide it from everybody."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        services.delete_project(project=project, actor=request.user, now=timezone.now())
+        return Response(status=204)
+
+
+class ClassesView(APIView):
+    """The label set of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the classes in their order."""
+        project = access.project_for(request.user, project_id)
+        living = project.classes.filter(deleted_at=None)
+        return Response({"results": [present_class(entry) for entry in living]})
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Add a class."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        spec = services.ClassSpec(**body_of(request, serializers.ClassIn))
+        try:
+            added = services.add_class(project=project, actor=request.user, spec=spec)
+        except services.InvalidClassesError as error:
+            raise Problem(409, "class-exists", str(error)) from error
+        return Response(present_class(added), status=201)
+
+
+class ClassView(APIView):
+    """One class."""
+
+    def patch(self, request: Request, project_id: int, class_id: int) -> Response:
+        """Rename it or give it another colour, key or place."""
+        found = _class(request, project_id, class_id)
+        changes = body_of(request, serializers.ClassPatch)
+        try:
+            services.update_class(label_class=found, actor=request.user, changes=changes)
+        except services.InvalidClassesError as error:
+            raise Problem(409, "class-exists", str(error)) from error
+        return Response(present_class(found))
+
+    def delete(self, request: Request, project_id: int, class_id: int) -> Response:
+        """Hide it; the labels with it are kept."""
+        found = _class(request, project_id, class_id)
+        kept = services.delete_class(label_class=found, actor=request.user, now=timezone.now())
+        return Response({"n_labels_kept": kept})
+
+
+def _class(request: Request, project_id: int, class_id: int) -> LabelClass:
+    return access.object_for(
+        request.user,
+        LabelClass.objects.filter(project=project_id, deleted_at=None),
+        at_least=Role.LEAD,
+        pk=class_id,
+    )
+
+
+class ImageView(APIView):
+    """One image of a project."""
+
+    def delete(self, request: Request, project_id: int, image_id: int) -> Response:
+        """Take it out of the project; its labels stay in the history."""
+        image = access.object_for(
+            request.user,
+            Image.objects.filter(project=project_id, deleted_at=None),
+            at_least=Role.LEAD,
+            pk=image_id,
+        )
+        services.delete_image(image=image, actor=request.user, now=timezone.now())
+        return Response(status=204)
+
+
+class MembersView(APIView):
+    """Who is in the project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the members with their roles."""
+        access.project_for(request.user, project_id, Role.REVIEWER)
+        members = Membership.objects.filter(project=project_id).select_related("user")
+        return Response({"results": [_member(entry) for entry in members]})
+
+
+class MemberView(APIView):
+    """One member."""
+
+    def patch(self, request: Request, project_id: int, user_id: int) -> Response:
+        """Give them another role."""
+        member = _membership(request, project_id, user_id)
+        role = body_of(request, serializers.MemberPatch)["role"]
+        try:
+            changed = accounts.set_role(
+                project_id=project_id, user=member.user, role=role, actor=request.user
+            )
+        except accounts.LastLeadError as error:
+            raise Problem(409, "last-lead", str(error)) from error
+        return Response(_member(changed))
+
+    def delete(self, request: Request, project_id: int, user_id: int) -> Response:
+        """Take them out; their labels stay."""
+        member = _membership(request, project_id, user_id)
+        try:
+            accounts.remove_member(project_id=project_id, user=member.user, actor=request.user)
+        except accounts.LastLeadError as error:
+            raise Problem(409, "last-lead", str(error)) from error
+        return Response(status=204)
+
+
+def _membership(request: Request, project_id: int, user_id: int) -> Membership:
+    return access.object_for(
+        request.user,
+        Membership.objects.filter(project=project_id).select_related("user"),
+        at_least=Role.LEAD,
+        user=user_id,
+    )
+
+
+def _member(membership: Membership) -> dict[str, Any]:
+    return {
+        "user_id": membership.user_id,
+        "username": membership.user.username,
+        "name": membership.user.shown_name,
+        "role": Role(membership.role).label.lower(),
+        "since": membership.created_at.isoformat(),
+    }
+
+
+class InvitationsView(APIView):
+    """The open invitations of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List those that can still be used."""
+        access.project_for(request.user, project_id, Role.LEAD)
+        living = Invitation.objects.filter(
+            project=project_id, revoked_at=None, uses_left__gt=0, expires_at__gt=timezone.now()
+        )
+        return Response({"results": [_invitation(entry) for entry in living]})
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Create one; its link is in the answer and nowhere else."""
+        access.project_for(request.user, project_id, Role.LEAD)
+        created = accounts.invite(
+            project_id=project_id,
+            actor=request.user,
+            now=timezone.now(),
+            **body_of(request, serializers.InvitationIn),
+        )
+        invitation = Invitation.objects.get(pk=created.pk)
+        url = request.build_absolute_uri(reverse("invitation", args=[created.secret]))
+        return Response({**_invitation(invitation), "url": url}, status=201)
+
+
+class InvitationView(APIView):
+    """One invitation."""
+
+    def delete(self, request: Request, project_id: int, invitation_id: int) -> Response:
+        """Make its link useless."""
+        invitation = access.object_for(
+            request.user,
+            Invitation.objects.filter(project=project_id),
+            at_least=Role.LEAD,
+            pk=invitation_id,
+        )
+        accounts.revoke_invitation(
+            invitation=invitation, actor=request.user, now=timezone.now()
+        )
+        return Response(status=204)
+
+
+def _invitation(invitation: Invitation) -> dict[str, Any]:
+    return {
+        "id": invitation.pk,
+        "role": Role(invitation.role).label.lower(),
+        "note": invitation.note,
+        "uses_left": invitation.uses_left,
+        "expires_at": invitation.expires_at.isoformat(),
+    }
+
+
+class EventsView(APIView):
+    """The feed of everything that happened in a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """Return the events after an id, oldest first."""
+        access.project_for(request.user, project_id, Role.REVIEWER)
+        after = _whole_number(request.query_params.get("after", "0"))
+        found = Event.objects.filter(project=project_id, pk__gt=after).order_by("pk")
+        events = [
+            {
+                "id": event.pk,
+                "kind": event.kind,
+                "actor": event.actor_id,
+                "payload": event.payload,
+                "at": event.at.isoformat(),
+            }
+            for event in found[:EVENTS_AT_ONCE]
+        ]
+        return Response({"results": events, "after": events[-1]["id"] if events else after})
+
+
+def _whole_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Problem(
+            400,
+            "validation-error",
+            "“after” is the id of an event.",
+            [{"pointer": "/after", "code": "invalid", "message": "Not a whole number."}],
+        )
+    return int(text)

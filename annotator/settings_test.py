@@ -1,0 +1,20 @@
+"""What tests change: a throw-away data folder, a fast hasher, jobs that run when told to."""
+
+import os
+import secrets
+import tempfile
+
+os.environ.setdefault("ANNOTATOR_SECRET_KEY", secrets.token_urlsafe(64))
+os.environ["ANNOTATOR_DATA_DIR"] = tempfile.mkdtemp(prefix="annotator-tests-")
+os.environ["ANNOTATOR_DATABASE_URL"] = os.environ.get("ANNOTATOR_TEST_POSTGRES_URL", "")
+
+from annotator.settings import *  # noqa: F403
+from annotator.settings import DATABASES, STORAGES
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = STORAGES | {
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CELERY_BROKER_URL = "memory://"
+DATABASES["default"]["TEST"] = {}

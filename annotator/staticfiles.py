@@ -1,0 +1,12 @@
+"""Hashed file names, also inside our native ES modules."""
+
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
+from whitenoise.storage import CompressedManifestStaticFilesStorage
+
+_MODULE_IMPORTS = ManifestStaticFilesStorage._js_module_import_aggregation_patterns[1]
+
+
+class HashedModules(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
+    """WhiteNoise's storage that also rewrites ``import ... from "./x.js";`` under ``js/``."""
+
+    patterns = (*ManifestStaticFilesStorage.patterns, ("js/*.js", _MODULE_IMPORTS))

@@ -1,0 +1,35 @@
+"""The only file that mounts every app."""
+
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+import annotator.accounts.urls
+import annotator.ingest.urls
+import annotator.labeling.urls
+import annotator.page_urls
+import workqueue.urls
+from annotator import health
+from annotator.api.fallback import no_such_route
+from annotator.api.images import ImagesView
+from annotator.labeling.files import image_file
+
+_api = [
+    # One address, two apps: uploading is ingest's, listing is the queue's.
+    path("projects/<int:project_id>/images/", ImagesView.as_view(), name="images"),
+    *annotator.accounts.urls.urlpatterns,
+    *annotator.labeling.urls.urlpatterns,
+    *annotator.ingest.urls.urlpatterns,
+    *workqueue.urls.urlpatterns,
+    re_path(r"^.*$", no_such_route),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("health/live", health.live, name="health_live"),
+    path("health/ready", health.ready, name="health_ready"),
+    path("api/v1/", include((_api, "api"))),
+    re_path(
+        r"^images/(?P<key>[0-9a-f-]{36})/(?P<name>display\.jpg|thumbnail\.jpg|original)$",
+        image_file,
+        name="image_file",
+    ),
+    *annotator.page_urls.urlpatterns,
+]

@@ -1,0 +1,16 @@
+from django.apps import AppConfig
+
+
+class WorkqueueConfig(AppConfig):
+    name = "workqueue"
+
+    def ready(self) -> None:
+        from annotator.ingest import hooks
+        from annotator.jobs import registry
+        from workqueue.requests import request_embedding
+
+        registry.register(
+            "round", "workqueue.rounds:run_round", on_failure="workqueue.rounds:round_failed"
+        )
+        registry.register("embed", "workqueue.embedding:run_embedding")
+        hooks.on_images_added(lambda project_id: request_embedding(project_id=project_id))

@@ -1,0 +1,148 @@
+"""Embedding new images, and taking deleted ones out of the store."""
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+
+from annotator.jobs.models import Job
+from annotator.jobs.running import JobRun, YieldedError
+from annotator.labeling.models import Image, Project
+from workqueue import learning
+from workqueue.models import Embedding, QueueState, Round, Segment
+from workqueue.requests import request_round, state_of
+
+FIRST_SLICE = 64
+SLICE = 256
+YIELD_AFTER_S = 4.0
+# The first order is made as soon as this many images are embedded, not when all are.
+FIRST_RANKING_FROM = 200
+# Many small files are merged, so that a scan of the pool opens few.
+MERGE_FROM = 32
+
+
+def run_embedding(run: JobRun) -> None:
+    """Do a job of kind ``embed``: embed all images of the project that have no embedding yet."""
+    project = Project.objects.get(pk=run.project_id)
+    state_of(project)
+    _purge_deleted(run, project)
+    started = time.monotonic()
+    size = FIRST_SLICE
+    while images := list(waiting_images(project).order_by("pk")[:size]):
+        _embed_slice(run, project, images)
+        size = SLICE
+        if state_of(project).n_embedded >= FIRST_RANKING_FROM and not _has_round(project):
+            request_round(project=project, trigger=Round.Trigger.IMAGES)
+        if time.monotonic() - started > YIELD_AFTER_S and _others_wait():
+            raise YieldedError
+    _merge_small(run, project)
+    with run.commit():
+        pass
+    request_round(project=project, trigger=Round.Trigger.IMAGES)
+
+
+def waiting_images(project: Project) -> QuerySet[Image]:
+    """Return the living images without an embedding (and without a failed try)."""
+    return Image.objects.filter(project=project, deleted_at=None).filter(
+        ~Exists(Embedding.objects.filter(image=OuterRef("pk")))
+    )
+
+
+def _embed_slice(run: JobRun, project: Project, images: list[Image]) -> None:
+    done = state_of(project).n_embedded
+    run.progress(done, project_size(project), "embedding images")
+    embedded = learning.embed_images(images, on_batch=lambda _: run.check())
+    with run.step():
+        rows: list[Embedding] = []
+        if embedded.segment:
+            segment = _register(project, embedded.segment)
+            rows = [
+                Embedding(image_id=pk, segment=segment, row=row)
+                for row, pk in enumerate(embedded.image_ids)
+            ]
+        rows += [
+            Embedding(image_id=pk, error=reason[:300])
+            for pk, reason in embedded.failures.items()
+        ]
+        Embedding.objects.bulk_create(rows)
+        _count(project)
+    run.progress(state_of(project).n_embedded, project_size(project), "embedding images")
+
+
+def project_size(project: Project) -> int:
+    """Return how many living images the project has."""
+    return Project.objects.values_list("n_images", flat=True).get(pk=project.pk)
+
+
+def _register(project: Project, stored: Any) -> Segment:
+    return Segment.objects.create(
+        project=project,
+        backbone=learning.BACKBONE,
+        name=stored.name,
+        n_rows=stored.rows,
+        dim=stored.dim,
+        sha256=stored.sha256,
+    )
+
+
+def _count(project: Project) -> None:
+    totals = Embedding.objects.filter(image__project=project).aggregate(
+        embedded=Count("pk", filter=Q(segment__isnull=False)),
+        failed=Count("pk", filter=Q(segment__isnull=True)),
+    )
+    QueueState.objects.filter(project=project).update(
+        n_embedded=totals["embedded"], n_embedding_failures=totals["failed"]
+    )
+
+
+def _purge_deleted(run: JobRun, project: Project) -> None:
+    """Rewrite the segments that hold embeddings of deleted images without them."""
+    gone = Embedding.objects.filter(image__project=project, image__deleted_at__isnull=False)
+    if not gone.exists():
+        return
+    segments = list(
+        Segment.objects.filter(project=project, embeddings__image__deleted_at__isnull=False)
+        .distinct()
+        .order_by("pk")
+    )
+    with run.step():
+        gone.delete()
+        _count(project)
+    _rewrite(run, project, segments)
+
+
+def _merge_small(run: JobRun, project: Project) -> None:
+    small = list(Segment.objects.filter(project=project, n_rows__lte=SLICE).order_by("pk"))
+    if len(small) >= MERGE_FROM:
+        _rewrite(run, project, small)
+
+
+def _rewrite(run: JobRun, project: Project, segments: list[Segment]) -> None:
+    """Copy the living rows of some segments into a new one, repoint, then delete the files."""
+    places = Embedding.objects.filter(segment__in=segments).order_by("segment_id", "row")
+    keep: dict[str, list[int]] = {}
+    embeddings: list[Embedding] = []
+    for embedding in places.select_related("segment"):
+        if embedding.segment:
+            keep.setdefault(embedding.segment.name, []).append(embedding.row)
+            embeddings.append(embedding)
+    merged = learning.compact(keep)[0] if embeddings else None
+    with run.step():
+        if merged:
+            segment = _register(project, merged)
+            for row, embedding in enumerate(embeddings):
+                embedding.segment, embedding.row = segment, row
+            Embedding.objects.bulk_update(embeddings, ["segment", "row"], batch_size=500)
+        Segment.objects.filter(pk__in=[segment.pk for segment in segments]).delete()
+    for segment in segments:
+        learning.remove_segment_file(segment.name)
+
+
+def _has_round(project: Project) -> bool:
+    return Round.objects.filter(project=project).exists()
+
+
+def _others_wait() -> bool:
+    queues = [queue for queue in settings.QUEUES if queue in {"train", "embed"}]
+    return Job.objects.filter(state=Job.State.QUEUED, queue__in=queues).exists()

@@ -1,0 +1,277 @@
+"""The JSON of the work queue: what the API answers and the labeling page shows."""
+
+from datetime import datetime
+from typing import Any
+
+from django.urls import reverse
+
+from annotator.labeling.models import Annotation, Image, LabelClass, Project
+from annotator.labeling.presenters import present_annotation, present_image
+from workqueue import selectors
+from workqueue.heuristics import CHOICES, title_of
+from workqueue.models import (
+    Lease,
+    ModelVersion,
+    QueueSettings,
+    RankedImage,
+    Ranking,
+    Round,
+)
+
+SUGGEST_FROM = 0.5
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Return a time as ISO 8601 text."""
+    return moment.isoformat() if moment else None
+
+
+def present_status(project: Project, now: datetime) -> dict[str, Any]:
+    """Return the state of the queue, as polled by the labeling page."""
+    state = selectors.queue_state(project)
+    settings = selectors.queue_settings(project)
+    newest = selectors.newest_round(project)
+    return {
+        "ranking": _ranking(state.ranking) if state.ranking else None,
+        "model": _model(state.model_version) if state.model_version else None,
+        "round": _round_in_brief(newest) if newest else None,
+        "labels_since_round": state.labels_since_round,
+        "labels_until_round": max(settings.batch_size - state.labels_since_round, 0),
+        "batch_size": settings.batch_size,
+        **selectors.queue_counts(project, now),
+        "n_embedded": state.n_embedded,
+        "n_embedding_failures": state.n_embedding_failures,
+        "embedding": _embedding(project),
+        "jobs_failed": [
+            {"id": job.pk, "kind": job.kind, "error": job.error}
+            for job in selectors.failed_jobs(project)
+        ],
+    }
+
+
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    return {
+        "number": ranking.number,
+        "kind": ranking.kind,
+        "heuristic": ranking.heuristic,
+        "heuristic_title": title_of(ranking.heuristic),
+        "created_at": iso(ranking.created_at),
+        "n_positions": ranking.n_positions,
+        "n_candidates": ranking.n_candidates,
+        "n_pool": ranking.n_pool,
+    }
+
+
+def _model(model: ModelVersion) -> dict[str, Any]:
+    return {
+        "number": model.number,
+        "n_labels": model.n_labels,
+        "created_at": iso(model.created_at),
+        "accuracy": model.metrics.get("accuracy"),
+    }
+
+
+def _round_in_brief(round_: Round) -> dict[str, Any]:
+    return {
+        "id": round_.pk,
+        "number": round_.number,
+        "state": round_.state,
+        "step_message": round_.job.message if round_.job else "",
+        "error": round_.error,
+    }
+
+
+def _embedding(project: Project) -> dict[str, Any] | None:
+    job = selectors.newest_job(project, "embed")
+    if job is None:
+        return None
+    return {
+        "state": job.state,
+        "done": job.progress_done,
+        "total": job.progress_total,
+        "message": job.message,
+        "error": job.error,
+    }
+
+
+def present_lease(lease: Lease, classes: dict[int, LabelClass]) -> dict[str, Any]:
+    """Return an image to label, why it was served and what the model would say."""
+    return {
+        "token": str(lease.token),
+        "expires_at": iso(lease.expires_at),
+        "image": present_image(lease.image, None),
+        "why": present_why(lease.served, classes),
+        "suggestion": _suggestion(lease, classes),
+    }
+
+
+def present_why(served: dict[str, Any], classes: dict[int, LabelClass]) -> dict[str, Any]:
+    """Return why an image was served, in numbers and in a sentence for people."""
+    explored = bool(served.get("explored"))
+    tops = [] if explored else served.get("top_classes") or []
+    heuristic = served.get("heuristic") or ""
+    return {
+        "ranking": served.get("ranking"),
+        "kind": served.get("kind", "unranked"),
+        "heuristic": heuristic,
+        "heuristic_title": title_of(heuristic),
+        "score": None if explored else served.get("score"),
+        "position": served.get("position"),
+        "n_positions": served.get("n_positions"),
+        "n_candidates": served.get("n_candidates"),
+        "n_pool": served.get("n_pool"),
+        "model": served.get("model"),
+        "model_created_at": served.get("model_created_at"),
+        "model_n_labels": served.get("model_n_labels"),
+        "top_classes": [
+            {"class_id": pk, "name": classes[pk].name, "probability": probability}
+            for pk, probability in tops
+            if pk in classes
+        ],
+        "explored": explored,
+        "draw_probability": served.get("draw_probability"),
+        "sentence": _sentence(served, classes, explored=explored),
+    }
+
+
+def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explored: bool) -> str:
+    if explored:
+        return (
+            "Drawn at random, so that accuracy can be measured fairly. "
+            "The model's guess is hidden on purpose."
+        )
+    if served.get("kind") == "coverage":
+        return (
+            "No model yet: this image is typical of a part of the collection "
+            "that has no labels so far."
+        )
+    if served.get("kind") != "heuristic":
+        return "Not ranked yet: served in random order until the next ranking."
+    place = f"Number {served['position']} of {served['n_candidates']:,} ranked images"
+    if served["heuristic"] == "none":
+        return f"{place}, in file order."
+    if served["heuristic"] == "random":
+        return f"{place}, in random order."
+    tops = [(classes[pk].name, share) for pk, share in served["top_classes"] if pk in classes]
+    if len(tops) < 2:
+        return f"{place} by {title_of(served['heuristic']).lower()}."
+    (first, p1), (second, p2) = tops[:2]
+    return f"{place}: the model wavers between {first} ({p1:.0%}) and {second} ({p2:.0%})."
+
+
+def _suggestion(lease: Lease, classes: dict[int, LabelClass]) -> dict[str, Any] | None:
+    served = lease.served
+    tops = [(pk, p) for pk, p in served.get("top_classes") or [] if pk in classes]
+    if served.get("explored") or not tops:
+        return None
+    if lease.project.kind == Project.Kind.ONE_CLASS:
+        return {"class_ids": [tops[0][0]], "probability": tops[0][1]}
+    likely = [(pk, p) for pk, p in tops if p >= SUGGEST_FROM]
+    if not likely:
+        return None
+    return {"class_ids": [pk for pk, _ in likely], "probability": min(p for _, p in likely)}
+
+
+def present_claim(
+    project: Project, leases: list[Lease], empty: selectors.EmptyQueue | None, now: datetime
+) -> dict[str, Any]:
+    """Return the answer to a claim."""
+    classes = classes_of(project)
+    for lease in leases:
+        lease.project = project
+    return {
+        "leases": [present_lease(lease, classes) for lease in leases],
+        "empty": _empty(empty) if empty else None,
+        "status": present_status(project, now),
+    }
+
+
+def classes_of(project: Project) -> dict[int, LabelClass]:
+    """Return the project's living classes by id."""
+    return {entry.pk: entry for entry in project.classes.filter(deleted_at=None)}
+
+
+def _empty(empty: selectors.EmptyQueue) -> dict[str, Any]:
+    return {
+        "reason": empty.reason,
+        "sentence": empty.sentence,
+        "next_free_at": iso(empty.next_free_at),
+        "n_leased": empty.n_leased,
+        "n_skipped_by_you": empty.n_skipped_by_you,
+    }
+
+
+def present_settings(settings: QueueSettings) -> dict[str, Any]:
+    """Return the queue settings with the choices and their help texts."""
+    return {
+        "heuristic": settings.heuristic,
+        "budget_kind": settings.budget_kind,
+        "budget_value": settings.budget_value,
+        "batch_size": settings.batch_size,
+        "exploration_share": settings.exploration_share,
+        "lease_minutes": settings.lease_minutes,
+        "version": settings.version,
+        "updated_at": iso(settings.updated_at),
+        "updated_by": settings.updated_by.shown_name if settings.updated_by else None,
+        "choices": CHOICES,
+    }
+
+
+def present_round(round_: Round) -> dict[str, Any]:
+    """Return one round with its figures."""
+    return {
+        "id": round_.pk,
+        "number": round_.number,
+        "trigger": round_.trigger,
+        "state": round_.state,
+        "n_labels": round_.n_labels,
+        "n_pool": round_.n_pool,
+        "n_candidates": round_.n_candidates,
+        "seconds": round_.seconds,
+        "metrics": round_.metrics,
+        "overlap_top_100": round_.overlap_top_100,
+        "note": round_.note,
+        "error": round_.error,
+        "settings_used": round_.settings_used,
+        "model_number": round_.model_version.number if round_.model_version else None,
+        "ranking_number": round_.ranking.number if round_.ranking else None,
+        "created_at": iso(round_.created_at),
+        "started_at": iso(round_.started_at),
+        "finished_at": iso(round_.finished_at),
+    }
+
+
+def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dict[str, Any]:
+    """Return one position of a ranking."""
+    tops = [] if ranked.explored else ranked.top_classes
+    return {
+        "position": ranked.position,
+        "score": None if ranked.explored else ranked.score,
+        "explored": ranked.explored,
+        "draw_probability": ranked.draw_probability,
+        "image": present_image(ranked.image, None),
+        "top_classes": [
+            {"class_id": pk, "name": classes[pk].name, "probability": probability}
+            for pk, probability in tops
+            if pk in classes
+        ],
+    }
+
+
+def present_holding(lease: Lease) -> dict[str, Any]:
+    """Return who holds an image until when, for a lead."""
+    return {
+        "token": str(lease.token),
+        "user": lease.user.shown_name,
+        "image_id": lease.image_id,
+        "file_name": lease.image.file_name,
+        "thumbnail_url": reverse("image_file", args=[lease.image.key, "thumbnail.jpg"]),
+        "granted_at": iso(lease.granted_at),
+        "expires_at": iso(lease.expires_at),
+    }
+
+
+def present_mine(annotation: Annotation) -> dict[str, Any]:
+    """Return one of the person's own labels with its image."""
+    image: Image = annotation.image
+    return {**present_annotation(annotation), "image": present_image(image, annotation)}

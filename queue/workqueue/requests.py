@@ -1,0 +1,79 @@
+"""Asking for background work, and the two rows every project's queue has.
+
+Both the services (a person labelled) and the background work itself (labels came meanwhile) ask for
+rounds, so this lies below them.
+"""
+
+from django.db import transaction
+
+from annotator.accounts.models import User
+from annotator.events import services as events
+from annotator.jobs import services as jobs
+from annotator.jobs.models import Job
+from annotator.labeling.models import Project
+from workqueue.models import QueueSettings, QueueState, Round
+
+
+def settings_of(project: Project) -> QueueSettings:
+    """Return the project's queue settings, written with the defaults at first use."""
+    settings, _ = QueueSettings.objects.get_or_create(project=project)
+    return settings
+
+
+def state_of(project: Project) -> QueueState:
+    """Return the pointers and counters of the project's queue."""
+    state, _ = QueueState.objects.select_related("ranking__model_version").get_or_create(
+        project=project
+    )
+    return state
+
+
+def request_round_if_due(*, project: Project) -> Round | None:
+    """Start a round when a batch of labels is complete and none is under way."""
+    state = state_of(project)
+    if state.labels_since_round < settings_of(project).batch_size:
+        return None
+    return request_round(project=project, trigger=Round.Trigger.BATCH)
+
+
+@transaction.atomic
+def request_round(
+    *, project: Project, trigger: str, actor: User | None = None
+) -> Round | None:
+    """Queue a round, or return None while one waits or runs: labels count for the next then."""
+    # The project's row orders two requests at the same instant; the constraint is the guard.
+    Project.objects.select_for_update().get(pk=project.pk)
+    rounds = Round.objects.filter(project=project)
+    if rounds.filter(state__in=[Round.State.QUEUED, Round.State.RUNNING]).exists():
+        return None
+    last = rounds.order_by("-number").values_list("number", flat=True).first() or 0
+    round_ = Round.objects.create(
+        project=project, number=last + 1, trigger=trigger, started_by=actor
+    )
+    round_.job = jobs.enqueue(
+        kind="round",
+        queue="train",
+        project_id=project.pk,
+        params={"round_id": round_.pk},
+        user_id=actor.pk if actor else None,
+    )
+    round_.save(update_fields=["job"])
+    if actor:
+        events.record(
+            kind="round.requested",
+            project_id=project.pk,
+            actor_id=actor.pk,
+            payload={"round": round_.number},
+        )
+    return round_
+
+
+def request_embedding(*, project_id: int) -> None:
+    """Queue the embedding of a project's new images, unless that is under way."""
+    with transaction.atomic():
+        Project.objects.select_for_update().get(pk=project_id)
+        under_way = Job.objects.filter(
+            kind="embed", project_id=project_id, state__in=[Job.State.QUEUED, Job.State.RUNNING]
+        )
+        if not under_way.exists():
+            jobs.enqueue(kind="embed", queue="embed", project_id=project_id, params={})

@@ -1,0 +1,283 @@
+"""One round: train, score, select, write the new ranking, flip the pointer.
+
+Labeling never waits: the old ranking serves until the flip, which is one short transaction. A round
+whose worker dies is started again by the sweeper; nothing of a dead attempt is ever pointed to.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+import annotator
+from annotator.events import services as events
+from annotator.jobs.models import Job
+from annotator.jobs.running import JobRun
+from annotator.labeling.models import Project
+from workqueue import learning
+from workqueue.models import (
+    ModelVersion,
+    QueueSettings,
+    QueueState,
+    RankedImage,
+    Ranking,
+    Round,
+    Segment,
+)
+from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
+
+INSERT_AT_ONCE = 1000
+SETTINGS_KEPT = [
+    "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "version",
+]  # fmt: skip
+
+
+class Stopwatch:
+    """Seconds spent in each step of a round."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
+
+
+def run_round(run: JobRun) -> None:
+    """Do the round of a job of kind ``round``."""
+    round_ = Round.objects.select_related("project").get(pk=run.params["round_id"])
+    project = round_.project
+    config = settings_of(project)
+    seen = state_of(project).labels_since_round
+    watch = Stopwatch()
+    Round.objects.filter(pk=round_.pk).update(
+        state=Round.State.RUNNING,
+        started_at=timezone.now(),
+        settings_used={name: getattr(config, name) for name in SETTINGS_KEPT},
+    )
+    run.progress(0, 4, "reading labels and embeddings")
+    with watch.step("load"):
+        _verify_segments(project)
+        labelled = learning.load_labelled(project, frame_before=_frame_before(project))
+        pool = learning.load_pool(project)
+    run.progress(1, 4, "training")
+    trained, note = _train(labelled, round_, watch)
+    run.progress(2, 4, "ranking")
+    with watch.step("rank"):
+        ranked = _rank(pool, labelled, trained, config, seed=round_.pk)
+    model = _save_model(run, round_, labelled, trained, watch)
+    run.progress(3, 4, "writing the new order")
+    with watch.step("write"):
+        ranking = _write_ranking(run, round_, labelled, pool, ranked, model, config)
+    overlap = _overlap(project, pool, ranking)
+    with run.commit():
+        _flip(project, ranking, model, seen)
+        Round.objects.filter(pk=round_.pk).update(
+            state=Round.State.DONE,
+            finished_at=timezone.now(),
+            n_labels=len(labelled),
+            n_pool=len(pool),
+            n_candidates=ranking.n_candidates if ranking else 0,
+            seconds=watch.seconds,
+            metrics=trained.metrics if trained else {},
+            overlap_top_100=overlap,
+            note=note,
+            error="",
+            model_version=model,
+            ranking=ranking,
+        )
+        events.record(
+            kind="round.done",
+            project_id=project.pk,
+            actor_id=round_.started_by_id,
+            payload={
+                "round": round_.number,
+                "ranking": ranking.number if ranking else None,
+                "model": model.number if model else None,
+            },
+        )
+        request_round_if_due(project=project)
+
+
+def round_failed(job_id: int) -> None:
+    """Mark the round of a job that has failed for good, with the job's error."""
+    job = Job.objects.get(pk=job_id)
+    reason = job.error or "The round was cancelled."
+    Round.objects.filter(
+        job_id=job_id, state__in=[Round.State.QUEUED, Round.State.RUNNING]
+    ).update(state=Round.State.FAILED, error=reason, finished_at=timezone.now())
+    events.record(
+        kind="round.failed",
+        project_id=job.project_id,
+        actor_id=None,
+        payload={"job": job_id, "error": reason},
+    )
+
+
+def _verify_segments(project: Project) -> None:
+    """Check the embedding files; torn ones are forgotten and embedded again."""
+    for segment in Segment.objects.filter(project=project):
+        try:
+            learning.verify_segment(segment)
+        except learning.TornSegmentError:
+            segment.delete()
+            request_embedding(project_id=project.pk)
+
+
+def _frame_before(project: Project) -> int:
+    last = ModelVersion.objects.filter(project=project).order_by("-number").first()
+    return int(last.metrics.get("frame_until") or 0) if last else 0
+
+
+def _train(
+    labelled: learning.LabelledSet, round_: Round, watch: Stopwatch
+) -> tuple[learning.TrainedHead | None, str]:
+    try:
+        with watch.step("train"):
+            return learning.train(labelled, seed=round_.pk), ""
+    except learning.NotEnoughLabelsError as error:
+        return None, f"No model yet: {error}"[:300]
+
+
+def _rank(
+    pool: learning.Pool,
+    labelled: learning.LabelledSet,
+    trained: learning.TrainedHead | None,
+    config: QueueSettings,
+    *,
+    seed: int,
+) -> learning.RankedPool | None:
+    if not len(pool):
+        return None
+    n_positions = min(len(pool), settings.RANKING_POSITIONS)
+    if trained is None:
+        return learning.coverage_ranking(
+            pool, labelled, config, n_positions=n_positions, seed=seed
+        )
+    return learning.heuristic_ranking(
+        pool, trained.head, config, n_positions=n_positions, seed=seed
+    )
+
+
+def _save_model(
+    run: JobRun,
+    round_: Round,
+    labelled: learning.LabelledSet,
+    trained: learning.TrainedHead | None,
+    watch: Stopwatch,
+) -> ModelVersion | None:
+    if trained is None:
+        return None
+    project = round_.project
+    last = ModelVersion.objects.filter(project=project).order_by("-number").first()
+    number = last.number + 1 if last else 1
+    folder = f"{project.pk}/{number}-{run.job_id}-{run.attempt}"
+    with watch.step("save"):
+        sha256 = learning.save_head(
+            trained,
+            folder=settings.MODELS_ROOT / folder,
+            class_ids=labelled.class_ids,
+            number=number,
+            version=annotator.__version__,
+        )
+    with run.step():
+        return ModelVersion.objects.create(
+            project=project,
+            number=number,
+            backbone=learning.BACKBONE,
+            class_ids=labelled.class_ids,
+            folder=folder,
+            sha256=sha256,
+            n_labels=len(labelled),
+            metrics=trained.metrics,
+        )
+
+
+def _write_ranking(
+    run: JobRun,
+    round_: Round,
+    labelled: learning.LabelledSet,
+    pool: learning.Pool,
+    ranked: learning.RankedPool | None,
+    model: ModelVersion | None,
+    config: QueueSettings,
+) -> Ranking | None:
+    """Write the positions in short transactions; nothing points to them before the flip."""
+    if ranked is None:
+        return None
+    project = round_.project
+    last = Ranking.objects.filter(project=project).order_by("-number").first()
+    kind = Ranking.Kind.HEURISTIC if model else Ranking.Kind.COVERAGE
+    with run.step():
+        ranking = Ranking.objects.create(
+            project=project,
+            number=last.number + 1 if last else 1,
+            kind=kind,
+            heuristic=config.heuristic if model else Ranking.Kind.COVERAGE,
+            model_version=model,
+            n_pool=len(pool),
+            n_candidates=ranked.n_candidates,
+            n_positions=len(ranked.selection.order),
+        )
+    positions = list(_positions(ranking, pool, ranked, labelled.class_ids))
+    for start in range(0, len(positions), INSERT_AT_ONCE):
+        with run.step():
+            RankedImage.objects.bulk_create(positions[start : start + INSERT_AT_ONCE])
+    return ranking
+
+
+def _positions(
+    ranking: Ranking, pool: learning.Pool, ranked: learning.RankedPool, class_ids: list[int]
+) -> Iterator[RankedImage]:
+    selection = ranked.selection
+    for index, row in enumerate(selection.order.tolist()):
+        explored = bool(selection.explored[index])
+        tops = ranked.top_classes.get(row, [])
+        yield RankedImage(
+            ranking=ranking,
+            position=index + 1,
+            image_id=int(pool.image_ids[row]),
+            score=ranked.scores.get(row),
+            explored=explored,
+            draw_probability=float(selection.draw_probability[index]) if explored else None,
+            top_classes=[[class_ids[which], probability] for which, probability in tops],
+        )
+
+
+def _overlap(project: Project, pool: learning.Pool, ranking: Ranking | None) -> float | None:
+    """Return which part of the former ranking's top 100 (as far as still open) is there again."""
+    former = state_of(project).ranking
+    if former is None or ranking is None:
+        return None
+    still_open = set(pool.image_ids.tolist())
+    before = [pk for pk in _top(former) if pk in still_open]
+    now = set(_top(ranking))
+    return round(sum(pk in now for pk in before) / len(before), 4) if before else None
+
+
+def _top(ranking: Ranking) -> list[int]:
+    ranked = RankedImage.objects.filter(ranking=ranking, explored=False).order_by("position")
+    return list(ranked.values_list("image_id", flat=True)[:100])
+
+
+def _flip(
+    project: Project, ranking: Ranking | None, model: ModelVersion | None, seen: int
+) -> None:
+    changes: dict[str, Any] = {
+        "labels_since_round": Greatest(F("labels_since_round") - seen, 0),
+        "ranking": ranking,
+    }
+    if model:
+        changes["model_version"] = model
+    QueueState.objects.filter(project=project).update(**changes)

@@ -1,0 +1,82 @@
+"""Request bodies of the work queue."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from annotator.api.serializers import StrictSerializer
+from workqueue.models import QueueSettings, Skip
+from workqueue.services import MAX_CLAIM
+
+
+class ClaimIn(StrictSerializer):
+    """How many images to hold, and in which tab."""
+
+    n = serializers.IntegerField(min_value=1, max_value=MAX_CLAIM, default=1)
+    client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
+    fresh = serializers.BooleanField(required=False, default=False)
+    keep = serializers.ListField(
+        child=serializers.UUIDField(), max_length=MAX_CLAIM, required=False, default=list
+    )
+
+
+class SubmitIn(StrictSerializer):
+    """A label."""
+
+    lease = serializers.UUIDField()
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1), max_length=1000
+    )
+    seconds = serializers.FloatField(
+        min_value=0, max_value=86_400, required=False, default=None, allow_null=True
+    )
+    key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+
+
+class UndoIn(StrictSerializer):
+    """A label to take back."""
+
+    annotation = serializers.IntegerField(min_value=1)
+    client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
+    key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+
+
+class SkipIn(StrictSerializer):
+    """Why an image is passed on."""
+
+    reason = serializers.ChoiceField(choices=Skip.Reason.choices, default=Skip.Reason.UNSURE)
+    comment = serializers.CharField(
+        max_length=300, required=False, default="", allow_blank=True
+    )
+
+
+class EditIn(StrictSerializer):
+    """The classes a label should have."""
+
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1), max_length=1000
+    )
+
+
+class SettingsPatch(StrictSerializer):
+    """A change of the queue settings."""
+
+    heuristic = serializers.ChoiceField(
+        choices=QueueSettings.Heuristic.choices, required=False
+    )
+    budget_kind = serializers.ChoiceField(choices=QueueSettings.Budget.choices, required=False)
+    budget_value = serializers.IntegerField(min_value=1, max_value=100_000_000, required=False)
+    batch_size = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
+    exploration_share = serializers.FloatField(min_value=0, max_value=1, required=False)
+    lease_minutes = serializers.IntegerField(min_value=1, max_value=1440, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Check the budget against its kind, with the stored value where one is left out."""
+        stored: QueueSettings = self.context["stored"]
+        kind = attrs.get("budget_kind", stored.budget_kind)
+        value = attrs.get("budget_value", stored.budget_value)
+        if kind == QueueSettings.Budget.PERCENT and value > 100:
+            raise serializers.ValidationError(
+                {"budget_value": "A percentage is a number from 1 to 100."}
+            )
+        return attrs

@@ -1,0 +1,402 @@
+"""The API of the work queue: parse, reach the object, call, answer."""
+
+import hashlib
+import json
+from typing import Any
+
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from annotator.accounts import access
+from annotator.accounts.models import Role
+from annotator.api.paging import ByPosition, NewestFirst
+from annotator.api.problems import Problem
+from annotator.events.models import Event
+from annotator.labeling import services as labeling
+from annotator.labeling.models import Annotation
+from annotator.labeling.presenters import present_annotation, present_image
+from annotator.labeling.serializers import ImageFilter
+from annotator.labeling.views import body_of, query_of
+from workqueue import presenters, reports, requests, selectors, serializers, services
+from workqueue.models import QueueSettings, Round
+
+HISTORY_SHOWN = 50
+
+OUTCOME_MESSAGES = {
+    Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept all the same.",
+    Annotation.Outcome.SECOND: "Somebody else labelled this image meanwhile; both labels are kept.",
+    Annotation.Outcome.ORPHANED: "The image or the class was deleted meanwhile; your label is kept "
+    "in the history but not used.",
+}
+
+
+class ClaimView(APIView):
+    """Getting images to label."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Lease the best free images."""
+        project = access.project_for(request.user, project_id)
+        body = body_of(request, serializers.ClaimIn)
+        now = timezone.now()
+        claimed = services.claim(
+            user=request.user,
+            project=project,
+            n=body["n"],
+            client=body["client"],
+            fresh=body["fresh"],
+            keep=[str(token) for token in body["keep"]],
+            now=now,
+        )
+        empty = None if claimed.leases else selectors.why_empty(project, request.user, now)
+        return Response(presenters.present_claim(project, claimed.leases, empty, now))
+
+
+class SubmitView(APIView):
+    """Giving a label."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Keep the label; the same key again gets the same answer."""
+        project = access.project_for(request.user, project_id)
+        body = body_of(request, serializers.SubmitIn)
+        try:
+            submitted = services.submit(
+                user=request.user,
+                project=project,
+                key=_idempotency_key(request, body),
+                lease_token=str(body["lease"]),
+                class_ids=body["class_ids"],
+                seconds=body["seconds"],
+                now=timezone.now(),
+            )
+        except services.KeyReusedError as error:
+            raise Problem(422, "idempotency-key-reused", str(error)) from error
+        except services.LeaseUnknownError as error:
+            raise Problem(404, "lease-unknown", str(error)) from error
+        except labeling.InvalidClassesError as error:
+            raise Problem(422, "invalid-classes", str(error)) from error
+        answer = submitted.answer
+        return Response(
+            {
+                "annotation": {
+                    "id": answer["annotation"],
+                    "class_ids": answer["class_ids"],
+                    "action": answer["action"],
+                    "outcome": answer["outcome"],
+                    "created_at": answer["created_at"],
+                },
+                "image_id": answer["image"],
+                "message": OUTCOME_MESSAGES.get(answer["outcome"], ""),
+                "status": presenters.present_status(project, timezone.now()),
+            },
+            status=200 if submitted.replayed else 201,
+        )
+
+
+def _idempotency_key(request: Request, body: dict[str, Any]) -> str:
+    key = request.headers.get("Idempotency-Key") or body.get("key") or ""
+    if not key:
+        raise Problem(
+            400,
+            "idempotency-key-missing",
+            "Send a new random Idempotency-Key with each label, and the same one when you repeat it.",
+        )
+    if len(key) > 80 or not key.isascii() or not key.isprintable():
+        raise Problem(400, "idempotency-key-invalid", "At most 80 printable ASCII characters.")
+    return str(key)
+
+
+class UndoView(APIView):
+    """Taking a label back."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Withdraw one of the person's last labels and lease its image to them again."""
+        project = access.project_for(request.user, project_id)
+        body = body_of(request, serializers.UndoIn)
+        try:
+            lease = services.undo(
+                user=request.user,
+                project=project,
+                annotation_id=body["annotation"],
+                client=body["client"],
+                now=timezone.now(),
+            )
+        except (services.UndoRefusedError, labeling.StaleAnnotationError) as error:
+            raise Problem(409, "undo-refused", str(error)) from error
+        lease.project = project
+        return Response(
+            {
+                "lease": presenters.present_lease(lease, presenters.classes_of(project)),
+                "status": presenters.present_status(project, timezone.now()),
+            }
+        )
+
+
+class LeasesView(APIView):
+    """Who holds what."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the live leases, for a lead."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        leases = selectors.live_leases(project, timezone.now())[:200]
+        return Response({"results": [presenters.present_holding(lease) for lease in leases]})
+
+
+class LeaseView(APIView):
+    """One lease of the person: ``heartbeat``, ``release`` or ``skip``."""
+
+    action = ""
+
+    def post(self, request: Request, project_id: int, token: str) -> Response:
+        """Do the action of the route."""
+        project = access.project_for(request.user, project_id)
+        try:
+            return getattr(self, f"_{self.action}")(request, project, str(token))  # type: ignore[no-any-return]
+        except services.LeaseUnknownError as error:
+            raise Problem(404, "lease-unknown", str(error)) from error
+        except services.LeaseLostError as error:
+            raise Problem(409, "lease-lost", str(error)) from error
+
+    def _heartbeat(self, request: Request, project: Any, token: str) -> Response:
+        until = services.heartbeat(
+            user=request.user, project=project, lease_token=token, now=timezone.now()
+        )
+        return Response({"expires_at": presenters.iso(until)})
+
+    def _release(self, request: Request, project: Any, token: str) -> Response:
+        services.release(user=request.user, project=project, lease_token=token)
+        return Response(status=204)
+
+    def _skip(self, request: Request, project: Any, token: str) -> Response:
+        body = body_of(request, serializers.SkipIn)
+        services.skip(user=request.user, project=project, lease_token=token, **body)
+        return Response({"status": presenters.present_status(project, timezone.now())})
+
+
+class UnskipView(APIView):
+    """Taking skipped images back."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Bring all of the person's skipped images back into their queue."""
+        project = access.project_for(request.user, project_id)
+        return Response({"n": services.unskip(user=request.user, project=project)})
+
+
+class StatusView(APIView):
+    """The state of the queue, for polling."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """Return the state, or 304 when nothing changed since the client's ETag."""
+        project = access.project_for(request.user, project_id)
+        status = presenters.present_status(project, timezone.now())
+        etag = f'"{hashlib.sha256(json.dumps(status).encode()).hexdigest()[:32]}"'
+        if request.headers.get("If-None-Match") == etag:
+            return Response(status=304, headers={"ETag": etag})
+        return Response(status, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+
+
+class SettingsView(APIView):
+    """The queue settings."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """Show them with the choices there are."""
+        project = access.project_for(request.user, project_id)
+        return _settings_answer(selectors.queue_settings(project))
+
+    def patch(self, request: Request, project_id: int) -> Response:
+        """Change them; used from the next ranking on."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        stored = selectors.queue_settings(project)
+        parsed = serializers.SettingsPatch(data=request.data, context={"stored": stored})
+        parsed.is_valid(raise_exception=True)
+        try:
+            changed = services.change_settings(
+                project=project,
+                actor=request.user,
+                changes=dict(parsed.validated_data),
+                version=_if_match(request),
+            )
+        except services.SettingsChangedError as error:
+            raise Problem(412, "version-mismatch", str(error)) from error
+        return _settings_answer(changed)
+
+
+def _settings_answer(settings: QueueSettings) -> Response:
+    return Response(
+        presenters.present_settings(settings), headers={"ETag": f'"{settings.version}"'}
+    )
+
+
+def _if_match(request: Request) -> int | None:
+    text = request.headers.get("If-Match", "").strip('"')
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Problem(412, "version-mismatch", "If-Match is not a version of this object.")
+    return int(text)
+
+
+class SettingsHistoryView(APIView):
+    """Who changed the queue settings when."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the changes, newest first."""
+        access.project_for(request.user, project_id, Role.REVIEWER)
+        changes = Event.objects.filter(
+            project=project_id, kind="queue.settings_changed"
+        ).select_related("actor")
+        return Response(
+            {
+                "results": [
+                    {
+                        "at": event.at.isoformat(),
+                        "by": event.actor.shown_name if event.actor else None,
+                        "changes": event.payload["changes"],
+                    }
+                    for event in changes.order_by("-pk")[:HISTORY_SHOWN]
+                ]
+            }
+        )
+
+
+class RankingView(APIView):
+    """The current ranking."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List its positions whose images are still open."""
+        project = access.project_for(request.user, project_id, Role.REVIEWER)
+        paging = ByPosition()
+        page = paging.paginate_queryset(selectors.ranked_images(project), request, view=self)
+        classes = presenters.classes_of(project)
+        return paging.get_paginated_response(
+            [presenters.present_position(ranked, classes) for ranked in page or []]
+        )
+
+
+class RoundsView(APIView):
+    """The rounds of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(request.user, project_id)
+        rounds = Round.objects.filter(project=project).select_related("model_version", "ranking")
+        paging = NewestFirst()
+        page = paging.paginate_queryset(rounds, request, view=self)
+        return paging.get_paginated_response(
+            [presenters.present_round(entry) for entry in page or []]
+        )
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Start one now."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        return _start_round(request, project)
+
+
+class RoundView(APIView):
+    """One round."""
+
+    def get(self, request: Request, project_id: int, round_id: int) -> Response:
+        """Show it."""
+        return Response(presenters.present_round(_round(request, project_id, round_id)))
+
+
+class RoundRetryView(APIView):
+    """A failed round, done again."""
+
+    def post(self, request: Request, project_id: int, round_id: int) -> Response:
+        """Start a new round in place of a failed one."""
+        failed = _round(request, project_id, round_id, Role.LEAD)
+        if failed.state != Round.State.FAILED:
+            raise Problem(409, "round-not-failed", "Only a failed round can be tried again.")
+        return _start_round(request, failed.project)
+
+
+def _start_round(request: Request, project: Any) -> Response:
+    started = requests.request_round(
+        project=project, trigger=Round.Trigger.PERSON, actor=request.user
+    )
+    if started is None:
+        active = selectors.newest_round(project)
+        raise Problem(
+            409,
+            "round-active",
+            "A round is under way; the order changes when it ends.",
+            round=presenters.present_round(active) if active else None,
+        )
+    return Response(presenters.present_round(started), status=201)
+
+
+def _round(
+    request: Request, project_id: int, round_id: int, at_least: Role = Role.ANNOTATOR
+) -> Round:
+    rounds = Round.objects.filter(project=project_id).select_related("model_version", "ranking")
+    return access.object_for(request.user, rounds, at_least=at_least, pk=round_id)
+
+
+class ImagesView(APIView):
+    """Listing a project's images."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the images that fit the filter, newest first, with their labels."""
+        project = access.project_for(request.user, project_id)
+        wanted = query_of(request, ImageFilter)
+        images = selectors.gallery(
+            project, status=wanted["status"], class_id=wanted["class"], text=wanted["q"]
+        )
+        paging = NewestFirst()
+        page = paging.paginate_queryset(images, request, view=self) or []
+        annotations = selectors.current_annotations(page)
+        return paging.get_paginated_response(
+            [present_image(image, annotations.get(image.pk)) for image in page]
+        )
+
+
+class MyAnnotationsView(APIView):
+    """The person's last labels."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the last ones, newest first."""
+        project = access.project_for(request.user, project_id)
+        mine = selectors.last_annotations(project, request.user, services.UNDO_DEPTH)
+        return Response({"results": [presenters.present_mine(entry) for entry in mine]})
+
+
+class AnnotationView(APIView):
+    """One label."""
+
+    def put(self, request: Request, annotation_id: int) -> Response:
+        """Replace it by one with other classes; the former stays in the history."""
+        annotation = access.object_for(
+            request.user,
+            Annotation.objects.select_related("author"),
+            project_path="image__project",
+            pk=annotation_id,
+        )
+        if annotation.author_id != request.user.pk:
+            access.project_for(request.user, annotation.image.project_id, Role.REVIEWER)
+        body = body_of(request, serializers.EditIn)
+        version = _if_match(request)
+        if version is not None and version != annotation.pk:
+            raise Problem(412, "version-mismatch", "This label was changed meanwhile.")
+        try:
+            edited = services.edit(
+                annotation=annotation, actor=request.user, class_ids=body["class_ids"]
+            )
+        except labeling.InvalidClassesError as error:
+            raise Problem(422, "invalid-classes", str(error)) from error
+        except labeling.StaleAnnotationError as error:
+            current = present_annotation(error.current) if error.current else None
+            raise Problem(412, "version-mismatch", str(error), current=current) from error
+        return Response(
+            {"annotation": present_annotation(edited)}, headers={"ETag": f'"{edited.pk}"'}
+        )
+
+
+class MetricsView(APIView):
+    """The figures of the progress page."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """Return labels over time, the learning curve and the figures per class."""
+        project = access.project_for(request.user, project_id)
+        return Response(reports.metrics(project))
