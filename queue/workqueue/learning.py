@@ -41,6 +41,7 @@ __all__ = [
     "TrainedHead",
     "coverage_ranking",
     "embed_images",
+    "embed_paths",
     "heuristic_ranking",
     "load_head",
     "load_labelled",
@@ -99,6 +100,16 @@ def embed_images(
         image_ids=[images[index].pk for index in embedded.kept],
         failures={images[index].pk: reason for index, reason in embedded.failures.items()},
     )
+
+
+def embed_paths(paths: Sequence[Path]) -> tuple[Any, list[int]]:
+    """Embed picture files without storing anything.
+
+    Returns:
+        The embeddings, (n_kept, dim) float16, and the indices of the files they belong to.
+    """
+    embedded = embeddings.embed_files(list(paths), backbone(), decode_threads=settings.THREADS)
+    return embedded.vectors, [int(index) for index in embedded.kept]
 
 
 def _local_file(name: str, stack: ExitStack) -> Path:
