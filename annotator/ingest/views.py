@@ -1,0 +1,261 @@
+"""The API of uploads: parse, reach the project, call, answer."""
+
+import base64
+import binascii
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+from rest_framework import serializers
+from rest_framework.parsers import BaseParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from annotator.accounts import access
+from annotator.accounts.models import Role
+from annotator.api.problems import Problem
+from annotator.api.serializers import StrictSerializer
+from annotator.ingest import services
+from annotator.ingest.models import Import, ImportEntry, Upload
+from annotator.labeling.presenters import present_image
+from annotator.labeling.views import body_of
+
+TUS_VERSION = "1.0.0"
+REFUSED_SHOWN = 200
+
+
+class KnownIn(StrictSerializer):
+    """The hashes a sender asks about."""
+
+    sha256 = serializers.ListField(
+        child=serializers.RegexField(r"^[0-9a-f]{64}\Z"), max_length=1000
+    )
+
+
+class ImagesUploadView(APIView):
+    """Adding pictures, a few per request."""
+
+    def get_parsers(self) -> list[BaseParser]:
+        """Take multipart bodies."""
+        return [MultiPartParser()]
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Add the files of the field ``file``; each gets an answer of its own."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        files = request.FILES.getlist("file")
+        if not files:
+            raise Problem(
+                400,
+                "validation-error",
+                "Send one or more pictures in the field “file” of a multipart body.",
+                [{"pointer": "/file", "code": "required", "message": "No file came with it."}],
+            )
+        results = [
+            services.add_image(
+                project=project,
+                file=file.chunks(),
+                file_name=file.name or "",
+                user=request.user,
+            )
+            for file in files
+        ]
+        services.note_upload(project=project, user=request.user, results=results)
+        return Response({"results": [_result(result) for result in results]})
+
+
+def _result(result: services.ImageResult) -> dict[str, Any]:
+    return {
+        "file_name": result.file_name,
+        "result": result.result,
+        "code": result.code,
+        "reason": result.reason,
+        "image": present_image(result.image, None) if result.image else None,
+    }
+
+
+class KnownView(APIView):
+    """Which pictures are here already."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Return those of the sha-256 sums the project has, so that they need not be sent."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        hashes = body_of(request, KnownIn)["sha256"]
+        return Response({"known": services.known_hashes(project, hashes)})
+
+
+class RawParser(BaseParser):
+    """Leaves the body of a piece unread, so that it can be streamed to disk."""
+
+    media_type = "application/offset+octet-stream"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        """Return the stream itself."""
+        return stream
+
+
+def _tus(status: int, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(
+        status=status,
+        headers={"Tus-Resumable": TUS_VERSION, "Cache-Control": "no-store", **named},
+    )
+
+
+class UploadsView(APIView):
+    """Beginning an upload in pieces (tus 1.0, https://tus.io/protocols/resumable-upload)."""
+
+    def options(self, request: Request, *_: Any, **__: Any) -> Response:
+        """Say what is supported."""
+        return _tus(
+            204,
+            Tus_Version=TUS_VERSION,
+            Tus_Extension="creation,termination",
+            Tus_Max_Size=str(settings.MAX_ZIP_BYTES),
+        )
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Begin one; the answer's Location is where the pieces go."""
+        project = access.project_for(request.user, project_id, Role.LEAD)
+        length = _header_number(request, "Upload-Length")
+        if length > settings.MAX_ZIP_BYTES:
+            limit = settings.MAX_ZIP_BYTES // 1024**3
+            raise Problem(413, "too-large", f"A zip may have at most {limit} GB. Split it.")
+        if length == 0:
+            raise Problem(422, "empty-file", "The file is empty.")
+        upload = services.start_upload(
+            project=project,
+            user=request.user,
+            file_name=_metadata(request).get("filename", "upload.zip"),
+            length=length,
+        )
+        location = reverse("api:upload", args=[project_id, upload.key])
+        return _tus(201, Location=request.build_absolute_uri(location), Upload_Offset="0")
+
+
+class UploadView(APIView):
+    """One upload in pieces."""
+
+    parser_classes = [RawParser]
+
+    def head(self, request: Request, project_id: int, key: UUID) -> Response:
+        """Say how much is here."""
+        upload = _upload(request, project_id, key)
+        return _tus(
+            200,
+            Upload_Offset=str(services.bytes_received(upload)),
+            Upload_Length=str(upload.length),
+        )
+
+    def patch(self, request: Request, project_id: int, key: UUID) -> Response:
+        """Append a piece; after the last one the import starts."""
+        upload = _upload(request, project_id, key)
+        if request.content_type != RawParser.media_type:
+            raise Problem(415, "unsupported-type", f"Send pieces as {RawParser.media_type}.")
+        try:
+            offset = services.append_to_upload(
+                upload=upload,
+                offset=_header_number(request, "Upload-Offset"),
+                source=request.stream,  # type: ignore[arg-type]
+                length=_header_number(request, "Content-Length"),
+            )
+        except services.OffsetMismatchError as error:
+            raise Problem(
+                409, "offset-mismatch", f"{error} Go on from there.", offset=error.offset
+            ) from error
+        headers = {"Upload_Offset": str(offset)}
+        import_run = Import.objects.filter(upload=upload).first()
+        if import_run:
+            headers["X_Import_Id"] = str(import_run.pk)
+        return _tus(204, **headers)
+
+    def delete(self, request: Request, project_id: int, key: UUID) -> Response:
+        """Give an unfinished upload up."""
+        services.drop_upload(upload=_upload(request, project_id, key))
+        return _tus(204)
+
+
+def _upload(request: Request, project_id: int, key: UUID) -> Upload:
+    return access.object_for(
+        request.user, Upload.objects.filter(project=project_id), at_least=Role.LEAD, key=key
+    )
+
+
+def _header_number(request: Request, name: str) -> int:
+    text = request.headers.get(name, "")
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Problem(400, "validation-error", f"The header {name} must be a number of bytes.")
+    return int(text)
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    """Return the pairs of the Upload-Metadata header."""
+    found = {}
+    for pair in request.headers.get("Upload-Metadata", "").split(","):
+        name, _, value = pair.strip().partition(" ")
+        try:
+            found[name] = base64.b64decode(value, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            raise Problem(
+                400, "validation-error", "Upload-Metadata must be names and base64 text."
+            ) from None
+    return found
+
+
+class ImportsView(APIView):
+    """The zips of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the newest ones."""
+        access.project_for(request.user, project_id, Role.LEAD)
+        imports = Import.objects.filter(project=project_id).select_related("job", "upload")
+        return Response({"results": [_present(entry) for entry in imports[:20]]})
+
+
+class ImportView(APIView):
+    """One zip."""
+
+    def get(self, request: Request, project_id: int, import_id: int) -> Response:
+        """Show how far it is and what was refused."""
+        return Response(_present(_import(request, project_id, import_id), with_refused=True))
+
+
+class ImportCancelView(APIView):
+    """Stopping a zip."""
+
+    def post(self, request: Request, project_id: int, import_id: int) -> Response:
+        """Stop unpacking; what was added stays."""
+        import_run = _import(request, project_id, import_id)
+        services.cancel_import(import_run=import_run, now=timezone.now())
+        import_run.refresh_from_db()
+        return Response(_present(import_run))
+
+
+def _import(request: Request, project_id: int, import_id: int) -> Import:
+    imports = Import.objects.filter(project=project_id).select_related("job", "upload")
+    return access.object_for(request.user, imports, at_least=Role.LEAD, pk=import_id)
+
+
+def _present(import_run: Import, *, with_refused: bool = False) -> dict[str, Any]:
+    job = import_run.job
+    shown = {
+        "id": import_run.pk,
+        "file_name": import_run.upload.file_name,
+        "state": job.state if job else "done",
+        "n_entries": import_run.n_entries,
+        "n_added": import_run.n_added,
+        "n_duplicates": import_run.n_duplicates,
+        "n_refused": import_run.n_refused,
+        "progress": {
+            "done": job.progress_done if job else 0,
+            "total": job.progress_total if job else 0,
+        },
+        "error": job.error if job else "",
+        "created_at": import_run.created_at.isoformat(),
+    }
+    if with_refused:
+        refused = import_run.entries.filter(result=ImportEntry.Result.REFUSED)
+        shown["refused"] = list(refused.values("file_name", "code", "reason")[:REFUSED_SHOWN])
+    return shown
