@@ -91,6 +91,7 @@ def database(url: str, *, data_dir: Path) -> dict[str, Any]:
 
 
 def _sqlite(path: Path) -> dict[str, Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
     # IMMEDIATE and the long timeout: a deferred read-then-write fails at once with "database is
     # locked" under load. FULL: an answered label must survive a power cut.
     return {

@@ -261,5 +261,10 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": environment.text("LOG_LEVEL", "INFO").upper()},
-    "loggers": {"django.server": {"level": "WARNING"}},
+    "loggers": {
+        name: {"level": "WARNING"}
+        for name in ("django.server", "onnx_ir", "onnxscript", "torch.onnx")
+    }
+    # "No hostname was supplied": the embedded broker has none.
+    | {"kombu.connection": {"level": "ERROR" if EMBEDDED_BROKER else "WARNING"}},
 }

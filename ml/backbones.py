@@ -180,9 +180,7 @@ def _onnx_embed(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     file = _exported(spec, network, cache_dir)
-    session = onnxruntime.InferenceSession(
-        str(file), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def embed(batch: FloatArray) -> FloatArray:

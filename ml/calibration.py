@@ -39,9 +39,7 @@ def _negative_log_likelihood(logits: FloatArray, truth: Any, kind: str) -> float
     return float((log_sums - logits[np.arange(len(logits)), truth]).mean())
 
 
-def expected_calibration_error(
-    logits: FloatArray, truth: Any, *, kind: str = "one_class"
-) -> float:
+def expected_calibration_error(logits: FloatArray, truth: Any, *, kind: str = "one_class") -> float:
     """Return the mean gap between confidence and accuracy over ten equal bins.
 
     Args:
@@ -63,8 +61,7 @@ def expected_calibration_error(
         right = probabilities.argmax(axis=1) == truth
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = [
-        abs(confidence[bins == index].mean() - right[bins == index].mean())
-        * (bins == index).mean()
+        abs(confidence[bins == index].mean() - right[bins == index].mean()) * (bins == index).mean()
         for index in np.unique(bins)
     ]
     return float(sum(gaps))

@@ -89,7 +89,10 @@ def verify_segment(folder: Path, segment: Segment) -> None:
         TornSegmentError: missing, short or altered.
     """
     rows = read_segment(folder, segment.name)
-    if rows.shape != (segment.rows, segment.dim) or _sha256(folder / segment.name) != segment.sha256:
+    if (
+        rows.shape != (segment.rows, segment.dim)
+        or _sha256(folder / segment.name) != segment.sha256
+    ):
         raise TornSegmentError(f"segment {segment.name} is not what was stored")
 
 
@@ -111,9 +114,7 @@ def gather(folder: Path, names: Sequence[str], rows: IntArray) -> FloatArray:
     """
     if not len(names):
         return np.empty((0, 0), dtype=np.float16)
-    parts = [
-        read_segment(folder, names[start])[rows[start:end]] for start, end in _runs(names)
-    ]
+    parts = [read_segment(folder, names[start])[rows[start:end]] for start, end in _runs(names)]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 

@@ -60,7 +60,8 @@ def score_pool(
         probabilities.append(np.take_along_axis(table, top, axis=1).astype(np.float32))
         start += len(block)
     if not scores:
-        return PoolScores(
-            np.empty(0, np.float32), np.empty((0, n_top), np.int32), np.empty((0, n_top), np.float32)
-        )
-    return PoolScores(np.concatenate(scores), np.concatenate(classes), np.concatenate(probabilities))
+        nothing = np.empty((0, n_top), np.float32)
+        return PoolScores(np.empty(0, np.float32), nothing.astype(np.int32), nothing)
+    return PoolScores(
+        np.concatenate(scores), np.concatenate(classes), np.concatenate(probabilities)
+    )

@@ -188,9 +188,7 @@ def _by_typicality(points: FloatArray, members: IntArray, rng: np.random.Generat
         return members
     inside = points[members]
     sample = inside[rng.permutation(len(inside))[:500]]
-    squared = (
-        (inside**2).sum(axis=1)[:, None] + (sample**2).sum(axis=1) - 2.0 * inside @ sample.T
-    )
+    squared = (inside**2).sum(axis=1)[:, None] + (sample**2).sum(axis=1) - 2.0 * inside @ sample.T
     near = min(NEIGHBOURS, squared.shape[1] - 1)
     closest = np.partition(squared, near, axis=1)[:, : near + 1]
     mean_distance = np.sqrt(np.maximum(closest, 0.0)).mean(axis=1)

@@ -4,6 +4,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -113,10 +114,7 @@ class SafeZip:
 def _overlap(infos: list[zipfile.ZipInfo]) -> bool:
     """Return whether entries share bytes, as in bombs that quote one kernel many times."""
     spans = sorted((info.header_offset, info.compress_size) for info in infos)
-    return any(
-        start + size > following
-        for (start, size), (following, _) in zip(spans, spans[1:], strict=False)
-    )
+    return any(start + size > following for (start, size), (following, _) in pairwise(spans))
 
 
 def _is_clutter(name: str) -> bool:

@@ -83,7 +83,9 @@ class RoleField(serializers.ChoiceField):
     """A role by its name."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(choices=[(name, role.label) for name, role in ROLE_NAMES.items()], **kwargs)
+        super().__init__(
+            choices=[(name, role.label) for name, role in ROLE_NAMES.items()], **kwargs
+        )
 
     def to_internal_value(self, data: Any) -> Role:
         """Return the role for its name."""

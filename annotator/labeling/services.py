@@ -95,9 +95,7 @@ def update_project(*, project: Project, actor: User, changes: dict[str, Any]) ->
 def delete_project(*, project: Project, actor: User, now: datetime) -> None:
     """Hide a project from everybody; nothing of it is destroyed."""
     Project.objects.filter(pk=project.pk).update(deleted_at=now)
-    events.record(
-        kind="project.deleted", project_id=project.pk, actor_id=actor.pk, payload={}
-    )
+    events.record(kind="project.deleted", project_id=project.pk, actor_id=actor.pk, payload={})
 
 
 @transaction.atomic
@@ -306,9 +304,7 @@ def _mark_labelled(image: Image) -> None:
 
 
 @transaction.atomic
-def edit_annotation(
-    *, annotation: Annotation, actor: User, class_ids: Sequence[int]
-) -> Annotation:
+def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[int]) -> Annotation:
     """Replace a current annotation by one with other classes; the former stays in the history.
 
     Raises:

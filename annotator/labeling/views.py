@@ -234,9 +234,7 @@ class InvitationView(APIView):
             at_least=Role.LEAD,
             pk=invitation_id,
         )
-        accounts.revoke_invitation(
-            invitation=invitation, actor=request.user, now=timezone.now()
-        )
+        accounts.revoke_invitation(invitation=invitation, actor=request.user, now=timezone.now())
         return Response(status=204)
 
 

@@ -80,13 +80,9 @@ def _spread(ends: list[float], gap: float = 18.0) -> list[float]:
 
 
 def _curve(line: Line, colour: str, x_max: float, name_y: float) -> list[str]:
-    points = [
-        (_x(x, x_max), _y(y)) for x, y in zip(line.x, line.y, strict=True)
-    ]
+    points = [(_x(x, x_max), _y(y)) for x, y in zip(line.x, line.y, strict=True)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points
-    )
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points)
     name = f"{line.name.replace('_', ' ')} {line.y[-1]:.0%}"
     return [
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>{dots}',

@@ -62,8 +62,7 @@ def _embed_slice(run: JobRun, project: Project, images: list[Image]) -> None:
                 for row, pk in enumerate(embedded.image_ids)
             ]
         rows += [
-            Embedding(image_id=pk, error=reason[:300])
-            for pk, reason in embedded.failures.items()
+            Embedding(image_id=pk, error=reason[:300]) for pk, reason in embedded.failures.items()
         ]
         Embedding.objects.bulk_create(rows)
         _count(project)

@@ -1,6 +1,6 @@
 """Rows in, arrays through ``ml``, plain results out: the only module that imports ``ml``.
 
-Imported by workers alone. The web process must never load it (a test looks), because it loads torch.
+Imported by workers alone: it loads torch, and the web process must never do that (a test looks).
 """
 
 import dataclasses
@@ -118,14 +118,16 @@ def _local_file(name: str, stack: ExitStack) -> Path:
         local = Path(str(getattr(default_storage, "location", ""))) / name
         if local.is_absolute():
             return local
-    temporary = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".jpg"))
+    temporary = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".jpg"))  # noqa: SIM115
     with default_storage.open(name) as stored:
         temporary.write(stored.read())
     temporary.flush()
     return Path(temporary.name)
 
 
-def compact(keep: dict[str, Sequence[int]]) -> tuple[embedding_store.Segment, list[tuple[str, int]]]:
+def compact(
+    keep: dict[str, Sequence[int]],
+) -> tuple[embedding_store.Segment, list[tuple[str, int]]]:
     """Write the rows worth keeping of some segments into a new one.
 
     Args:
@@ -475,9 +477,7 @@ def heuristic_ranking(
     """Score the candidates the rank budget allows and order them, highest score first."""
     candidates = _candidates(pool, config, seed)
     name = config.heuristic
-    scored = score_pool(
-        head, name, pool.blocks(candidates), seed=seed, n_top_classes=N_TOP_CLASSES
-    )
+    scored = score_pool(head, name, pool.blocks(candidates), seed=seed, n_top_classes=N_TOP_CLASSES)
     order = (
         np.argsort(pool.image_ids[candidates], kind="stable")
         if HEURISTICS[name].needs == "nothing" and name == "none"

@@ -37,9 +37,7 @@ def request_round_if_due(*, project: Project) -> Round | None:
 
 
 @transaction.atomic
-def request_round(
-    *, project: Project, trigger: str, actor: User | None = None
-) -> Round | None:
+def request_round(*, project: Project, trigger: str, actor: User | None = None) -> Round | None:
     """Queue a round, or return None while one waits or runs: labels count for the next then."""
     # The project's row orders two requests at the same instant; the constraint is the guard.
     Project.objects.select_for_update().get(pk=project.pk)

@@ -114,9 +114,9 @@ def round_failed(job_id: int) -> None:
     """Mark the round of a job that has failed for good, with the job's error."""
     job = Job.objects.get(pk=job_id)
     reason = job.error or "The round was cancelled."
-    Round.objects.filter(
-        job_id=job_id, state__in=[Round.State.QUEUED, Round.State.RUNNING]
-    ).update(state=Round.State.FAILED, error=reason, finished_at=timezone.now())
+    Round.objects.filter(job_id=job_id, state__in=[Round.State.QUEUED, Round.State.RUNNING]).update(
+        state=Round.State.FAILED, error=reason, finished_at=timezone.now()
+    )
     events.record(
         kind="round.failed",
         project_id=job.project_id,
@@ -162,9 +162,7 @@ def _rank(
         return None
     n_positions = min(len(pool), settings.RANKING_POSITIONS)
     if trained is None:
-        return learning.coverage_ranking(
-            pool, labelled, config, n_positions=n_positions, seed=seed
-        )
+        return learning.coverage_ranking(pool, labelled, config, n_positions=n_positions, seed=seed)
     return learning.heuristic_ranking(
         pool, trained.head, config, n_positions=n_positions, seed=seed
     )
@@ -271,9 +269,7 @@ def _top(ranking: Ranking) -> list[int]:
     return list(ranked.values_list("image_id", flat=True)[:100])
 
 
-def _flip(
-    project: Project, ranking: Ranking | None, model: ModelVersion | None, seen: int
-) -> None:
+def _flip(project: Project, ranking: Ranking | None, model: ModelVersion | None, seen: int) -> None:
     changes: dict[str, Any] = {
         "labels_since_round": Greatest(F("labels_since_round") - seen, 0),
         "ranking": ranking,

@@ -24,9 +24,7 @@ class SubmitIn(StrictSerializer):
     """A label."""
 
     lease = serializers.UUIDField()
-    class_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1), max_length=1000
-    )
+    class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
     seconds = serializers.FloatField(
         min_value=0, max_value=86_400, required=False, default=None, allow_null=True
     )
@@ -45,25 +43,19 @@ class SkipIn(StrictSerializer):
     """Why an image is passed on."""
 
     reason = serializers.ChoiceField(choices=Skip.Reason.choices, default=Skip.Reason.UNSURE)
-    comment = serializers.CharField(
-        max_length=300, required=False, default="", allow_blank=True
-    )
+    comment = serializers.CharField(max_length=300, required=False, default="", allow_blank=True)
 
 
 class EditIn(StrictSerializer):
     """The classes a label should have."""
 
-    class_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1), max_length=1000
-    )
+    class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
 
 
 class SettingsPatch(StrictSerializer):
     """A change of the queue settings."""
 
-    heuristic = serializers.ChoiceField(
-        choices=QueueSettings.Heuristic.choices, required=False
-    )
+    heuristic = serializers.ChoiceField(choices=QueueSettings.Heuristic.choices, required=False)
     budget_kind = serializers.ChoiceField(choices=QueueSettings.Budget.choices, required=False)
     budget_value = serializers.IntegerField(min_value=1, max_value=100_000_000, required=False)
     batch_size = serializers.IntegerField(min_value=1, max_value=10_000, required=False)

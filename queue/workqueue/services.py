@@ -20,7 +20,6 @@ from annotator.accounts.models import User
 from annotator.events import services as events
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image, Project
-from workqueue.requests import request_round_if_due, settings_of, state_of
 from workqueue.models import (
     Lease,
     QueueSettings,
@@ -30,6 +29,7 @@ from workqueue.models import (
     Skip,
     Submission,
 )
+from workqueue.requests import request_round_if_due, settings_of, state_of
 
 UNDO_DEPTH = 20
 MAX_CLAIM = 20
@@ -144,9 +144,7 @@ def _best_free(
         taken = [image.pk for image, _ in found]
         order = "pk" if settings.heuristic == QueueSettings.Heuristic.NONE else "random_key"
         rest = _skip_locked(
-            Image.objects.filter(
-                project=project, status=Image.Status.OPEN, deleted_at=None
-            )
+            Image.objects.filter(project=project, status=Image.Status.OPEN, deleted_at=None)
             .exclude(pk__in=taken)
             .filter(~_leased("pk"), ~_skipped("pk", user))
             .order_by(order)
@@ -155,9 +153,7 @@ def _best_free(
     return found
 
 
-def _best_ranked(
-    ranking: Ranking, user: User, n: int
-) -> list[tuple[Image, dict[str, Any]]]:
+def _best_ranked(ranking: Ranking, user: User, n: int) -> list[tuple[Image, dict[str, Any]]]:
     free = _skip_locked(
         RankedImage.objects.filter(
             ranking=ranking,
@@ -291,9 +287,7 @@ def _hash(body: dict[str, Any]) -> str:
 
 def _lease(user: User, project: Project, token: str) -> Lease:
     lease = (
-        Lease.objects.select_for_update()
-        .filter(token=token, user=user, project=project)
-        .first()
+        Lease.objects.select_for_update().filter(token=token, user=user, project=project).first()
     )
     if lease is None:
         raise LeaseUnknownError("There is no such lease of yours in this project.")
@@ -373,9 +367,7 @@ def _free_slot(image: Image) -> int:
 
 
 @retried_on_collision
-def skip(
-    *, user: User, project: Project, lease_token: str, reason: str, comment: str = ""
-) -> None:
+def skip(*, user: User, project: Project, lease_token: str, reason: str, comment: str = "") -> None:
     """Pass an image on to somebody else; it does not come back to this person by itself.
 
     Raises:
@@ -398,9 +390,7 @@ def skip(
 @transaction.atomic
 def unskip(*, user: User, project: Project) -> int:
     """Take all of the person's skipped images back into their queue; return how many."""
-    skips = Skip.objects.filter(
-        user=user, image__project=project, image__status=Image.Status.OPEN
-    )
+    skips = Skip.objects.filter(user=user, image__project=project, image__status=Image.Status.OPEN)
     n, _ = skips.delete()
     if n:
         events.record(
@@ -441,9 +431,7 @@ def release(*, user: User, project: Project, lease_token: str) -> None:
 
 
 @transaction.atomic
-def edit(
-    *, annotation: Annotation, actor: User, class_ids: Sequence[int]
-) -> Annotation:
+def edit(*, annotation: Annotation, actor: User, class_ids: Sequence[int]) -> Annotation:
     """Change a label; it counts towards the next round like a new one.
 
     Raises:

@@ -26,7 +26,9 @@ urlpatterns = [
     path(f"{_project}rounds/", views.RoundsView.as_view(), name="rounds"),
     path(f"{_project}rounds/<int:round_id>/", views.RoundView.as_view(), name="round"),
     path(
-        f"{_project}rounds/<int:round_id>/retry/", views.RoundRetryView.as_view(), name="round_retry"
+        f"{_project}rounds/<int:round_id>/retry/",
+        views.RoundRetryView.as_view(),
+        name="round_retry",
     ),
     path(f"{_project}annotations/mine/", views.MyAnnotationsView.as_view(), name="my_annotations"),
     path("annotations/<int:annotation_id>/", views.AnnotationView.as_view(), name="annotation"),

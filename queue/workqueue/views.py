@@ -25,7 +25,7 @@ from workqueue.models import QueueSettings, Round
 HISTORY_SHOWN = 50
 
 OUTCOME_MESSAGES = {
-    Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept all the same.",
+    Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept anyway.",
     Annotation.Outcome.SECOND: "Somebody else labelled this image meanwhile; both labels are kept.",
     Annotation.Outcome.ORPHANED: "The image or the class was deleted meanwhile; your label is kept "
     "in the history but not used.",
@@ -100,7 +100,8 @@ def _idempotency_key(request: Request, body: dict[str, Any]) -> str:
         raise Problem(
             400,
             "idempotency-key-missing",
-            "Send a new random Idempotency-Key with each label, and the same one when you repeat it.",
+            "Send a new random Idempotency-Key with each label, "
+            "and the same one when you repeat it.",
         )
     if len(key) > 80 or not key.isascii() or not key.isprintable():
         raise Problem(400, "idempotency-key-invalid", "At most 80 printable ASCII characters.")

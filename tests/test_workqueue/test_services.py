@@ -210,9 +210,7 @@ def test_fresh_gives_back_what_was_held_and_follows_the_new_ranking():
     held = claim(user, project, 3, client="tab")
     make_ranking(project, images[::-1])
 
-    leases = claim(
-        user, project, 3, client="tab", fresh=True, keep=[str(held[0].token)], now=now()
-    )
+    leases = claim(user, project, 3, client="tab", fresh=True, keep=[str(held[0].token)], now=now())
 
     assert [lease.image for lease in leases] == [images[0], images[3], images[2]]
 
@@ -266,9 +264,7 @@ def test_a_heartbeat_prolongs_a_lease_and_says_when_it_is_lost():
     (lease,) = claim(user, project)
     later = now() + timedelta(minutes=5)
 
-    until = services.heartbeat(
-        user=user, project=project, lease_token=str(lease.token), now=later
-    )
+    until = services.heartbeat(user=user, project=project, lease_token=str(lease.token), now=later)
 
     assert until == later + timedelta(minutes=settings_of(project).lease_minutes)
     with pytest.raises(services.LeaseLostError):
@@ -301,9 +297,7 @@ def test_an_edit_replaces_the_label_once():
 
     assert edited.replaces == annotation
     with pytest.raises(labeling.StaleAnnotationError):
-        services.edit(
-            annotation=annotation, actor=user, class_ids=[class_of(project, "bird").pk]
-        )
+        services.edit(annotation=annotation, actor=user, class_ids=[class_of(project, "bird").pk])
 
 
 def test_settings_changes_are_remembered_with_who_and_what():

@@ -1,0 +1,3 @@
+"""Addresses of the pages people open in a browser."""
+
+urlpatterns: list = []

@@ -1,0 +1,146 @@
+"""The figures of the progress page and of the metrics route."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count
+from django.db.models.functions import TruncDate
+
+from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
+from workqueue.models import ModelVersion, Round
+
+# A recall measured on fewer images than this is not shown: its interval would be half the scale.
+RECALL_FROM = 10
+ROUNDS_SHOWN = 200
+
+
+def metrics(project: Project) -> dict[str, Any]:
+    """Return everything the progress page draws."""
+    rounds = done_rounds(project)
+    return {
+        "labels_over_time": labels_over_time(project),
+        "curve": learning_curve(rounds),
+        "measured_on": measured_on(project, rounds),
+        "per_class": per_class(project),
+        "per_person": per_person(project),
+    }
+
+
+def done_rounds(project: Project) -> list[Round]:
+    """Return the last finished rounds, the oldest first."""
+    rounds = Round.objects.filter(project=project, state=Round.State.DONE)
+    newest = rounds.select_related("model_version", "ranking").order_by("-number")[:ROUNDS_SHOWN]
+    return list(newest)[::-1]
+
+
+def labels_over_time(project: Project) -> list[dict[str, Any]]:
+    """Return how many labels each day gave, and the total up to it."""
+    days = (
+        Annotation.objects.filter(image__project=project, action=Annotation.Action.LABEL)
+        .annotate(day=TruncDate("created_at"))
+        .values("day")
+        .annotate(n=Count("pk"))
+        .order_by("day")
+    )
+    total, counted = 0, []
+    for day in days:
+        total += day["n"]
+        counted.append({"day": day["day"].isoformat(), "n": day["n"], "total": total})
+    return counted
+
+
+def learning_curve(rounds: Iterable[Round]) -> list[dict[str, Any]]:
+    """Return accuracy on the random sample against the number of labels, round by round."""
+    curve = []
+    for round_ in rounds:
+        accuracy = round_.metrics.get("accuracy")
+        if not accuracy or round_.model_version is None:
+            continue
+        curve.append(
+            {
+                "n_labels": round_.n_labels,
+                "accuracy": accuracy["value"],
+                "low": accuracy["low"],
+                "high": accuracy["high"],
+                "n_measured": accuracy["n"],
+                "model": round_.model_version.number,
+                "at": round_.finished_at.isoformat() if round_.finished_at else None,
+            }
+        )
+    return curve
+
+
+def measured_on(project: Project, rounds: list[Round]) -> str:
+    """Return the sentence that says what the accuracy stands for."""
+    last = next((entry for entry in reversed(rounds) if entry.metrics.get("accuracy")), None)
+    if last is None:
+        return (
+            "No accuracy yet. It is measured on images drawn at random, and too few of these "
+            "have labels so far."
+        )
+    n = last.metrics["accuracy"]["n"]
+    sentence = (
+        f"Measured on {n} images drawn at random from the whole collection, each judged by a model "
+        "that had not seen it. The band is the 95 % interval."
+    )
+    frame = last.metrics.get("frame_until") or 0
+    newer = project.images.filter(pk__gt=frame, deleted_at=None).count()
+    if newer:
+        sentence += f" {newer} images added later are not represented yet."
+    return sentence
+
+
+def per_class(project: Project) -> list[dict[str, Any]]:
+    """Return labels and recall of each living class."""
+    counts = dict(
+        AnnotationRegion.objects.filter(
+            annotation__is_current=True,
+            annotation__image__project=project,
+            annotation__image__deleted_at=None,
+        )
+        .values_list("label_class")
+        .annotate(n=Count("annotation__image", distinct=True))
+    )
+    newest = ModelVersion.objects.filter(project=project).order_by("-number").first()
+    measured = {
+        entry["class_id"]: entry
+        for entry in (newest.metrics.get("per_class") if newest else []) or []
+    }
+    return [
+        _class_row(label_class, counts.get(label_class.pk, 0), measured.get(label_class.pk))
+        for label_class in LabelClass.objects.filter(project=project, deleted_at=None)
+    ]
+
+
+def _class_row(
+    label_class: LabelClass, n_labels: int, measured: dict[str, Any] | None
+) -> dict[str, Any]:
+    enough = measured is not None and measured["n"] >= RECALL_FROM
+    return {
+        "class_id": label_class.pk,
+        "name": label_class.name,
+        "colour": label_class.colour,
+        "n_labels": n_labels,
+        "n_measured": measured["n"] if measured else 0,
+        "recall": measured["recall"] if measured and enough else None,
+        "low": measured["low"] if measured and enough else None,
+        "high": measured["high"] if measured and enough else None,
+    }
+
+
+def per_person(project: Project) -> list[dict[str, Any]]:
+    """Return how many images each person has labelled."""
+    counts = (
+        Annotation.objects.filter(image__project=project, is_current=True)
+        .values("author__username", "author__first_name", "author__last_name")
+        .annotate(n=Count("pk"))
+        .order_by("-n")
+    )
+    return [
+        {
+            "name": f"{row['author__first_name']} {row['author__last_name']}".strip()
+            or row["author__username"],
+            "n_labels": row["n"],
+        }
+        for row in counts
+    ]
