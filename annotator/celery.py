@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotator.settings")
 
@@ -14,20 +13,9 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-@app.on_after_configure.connect  # type: ignore[untyped-decorator]
+@app.on_after_configure.connect
 def _make_broker_folders(sender: Celery, **_: Any) -> None:
     options = sender.conf.broker_transport_options or {}
     for name in ("data_folder_in", "data_folder_out", "control_folder"):
         if name in options:
             Path(options[name]).mkdir(parents=True, exist_ok=True)
-
-
-@worker_process_init.connect  # type: ignore[untyped-decorator]
-def _warm_up(**_: Any) -> None:
-    # Runs in the pool's child, after the spawn: the first round need not wait for torch.
-    from django.conf import settings
-
-    if settings.LEARNING_WORKER:
-        from workqueue import learning
-
-        learning.warm_up()

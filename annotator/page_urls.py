@@ -1,3 +1,5 @@
 """Addresses of the pages people open in a browser."""
 
-urlpatterns: list = []
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

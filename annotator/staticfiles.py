@@ -3,7 +3,8 @@
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
-_MODULE_IMPORTS = ManifestStaticFilesStorage._js_module_import_aggregation_patterns[1]
+# Django's own patterns for imports, which it applies to all files or to none.
+_MODULE_IMPORTS = ManifestStaticFilesStorage._js_module_import_aggregation_patterns[1]  # type: ignore[attr-defined]
 
 
 class HashedModules(CompressedManifestStaticFilesStorage):  # type: ignore[misc]

@@ -148,10 +148,9 @@ def folded(network: nn.Module) -> nn.Module:
             ("_depthwise_conv", "_bn1"),
             ("_project_conv", "_bn2"),
         ):
-            if conv_name in children and norm_name in children:
-                setattr(
-                    module, conv_name, fuse_conv_bn_eval(children[conv_name], children[norm_name])
-                )
+            conv, norm = children.get(conv_name), children.get(norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
     return copied
 

@@ -101,7 +101,8 @@ class EfficientNetLite0(nn.Module):
         x = functional.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)
-        return functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        embedded: torch.Tensor = functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        return embedded
 
 
 def weights_file() -> Path | None:

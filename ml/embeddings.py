@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ml.arrays import FloatArray, IntArray
+from ml.arrays import BoolArray, FloatArray, IntArray
 from ml.backbones import Backbone, BackboneSpec
 
 BATCH_SIZE = 32
@@ -95,7 +95,7 @@ def embed_files(
             if good:
                 out = backbone.embed(np.stack([decoded[index] for index in good]))
                 half = out.astype(np.float16)
-                finite = np.isfinite(half).all(axis=1)
+                finite: BoolArray = np.asarray(np.isfinite(half).all(axis=1))
                 for place, index in enumerate(good):
                     if finite[place]:
                         kept.append(start + index)

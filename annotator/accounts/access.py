@@ -10,11 +10,23 @@ from django.apps import apps
 from django.core.exceptions import PermissionDenied as PagePermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDenied
+from rest_framework.request import Request
 
 from annotator.accounts.models import Membership, Role, User
 
 AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+def person_of(request: Request) -> User:
+    """Return who is signed in.
+
+    Raises:
+        NotAuthenticated: nobody is.
+    """
+    if not isinstance(request.user, User):
+        raise NotAuthenticated
+    return request.user
 
 
 def visible_projects(user: Any) -> QuerySet[Any]:
@@ -64,6 +76,7 @@ def project_for(user: Any, project_id: int, at_least: Role = Role.ANNOTATOR) -> 
 def object_for(
     user: Any,
     queryset: QuerySet[AnyModel],
+    /,
     *,
     project_path: str = "project",
     at_least: Role = Role.ANNOTATOR,

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.accounts import services
+from annotator.accounts.access import person_of
 from annotator.accounts.models import ApiToken
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
@@ -26,7 +27,7 @@ class MeView(APIView):
 
     def get(self, request: Request) -> Response:
         """Show the signed-in person."""
-        user = request.user
+        user = person_of(request)
         return Response(
             {
                 "id": user.pk,
@@ -42,7 +43,7 @@ class TokensView(APIView):
 
     def get(self, request: Request) -> Response:
         """List them without their secrets."""
-        tokens = ApiToken.objects.filter(user=request.user, revoked_at=None)
+        tokens = ApiToken.objects.filter(user=person_of(request), revoked_at=None)
         return Response({"results": [_present(token) for token in tokens]})
 
     def post(self, request: Request) -> Response:
@@ -51,7 +52,7 @@ class TokensView(APIView):
         parsed.is_valid(raise_exception=True)
         days = parsed.validated_data.get("days")
         created = services.create_token(
-            user=request.user,
+            user=person_of(request),
             name=parsed.validated_data["name"],
             now=timezone.now(),
             lifetime=timedelta(days=days) if days else None,
@@ -65,10 +66,10 @@ class TokenView(APIView):
 
     def delete(self, request: Request, token_id: int) -> Response:
         """Revoke it."""
-        token = ApiToken.objects.filter(pk=token_id, user=request.user).first()
+        token = ApiToken.objects.filter(pk=token_id, user=person_of(request)).first()
         if token is None:
             raise Problem(404, "not-found", "You have no such token.")
-        services.revoke_token(token=token, now=timezone.now(), actor=request.user)
+        services.revoke_token(token=token, now=timezone.now(), actor=person_of(request))
         return Response(status=204)
 
 

@@ -68,10 +68,10 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     if problem.errors:
         body["errors"] = problem.errors
     headers = {}
-    if isinstance(error, exceptions.APIException) and getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
-    if isinstance(error, exceptions.Throttled) and error.wait:
-        headers["Retry-After"] = str(int(error.wait) + 1)
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
     return Response(
         body, status=problem.status_code, headers=headers, content_type="application/problem+json"
     )

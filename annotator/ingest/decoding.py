@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # Decoders outside this list (EPS, PDF, PSD, SVG, ICO …) are never invoked.
 FORMATS = {
@@ -83,7 +83,7 @@ def decode(source: Path, display: Path, thumbnail: Path) -> Decoded:
             raise RefusalError(
                 "too-many-pixels", f"The picture has more than {MAX_PIXELS // 10**6} megapixels."
             ) from error
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise RefusalError(
                 "not-an-image",
                 "This is not a picture of a kind we take (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF).",

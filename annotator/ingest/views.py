@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.accounts import access
+from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
@@ -44,7 +45,7 @@ class ImagesUploadView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Add the files of the field ``file``; each gets an answer of its own."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         files = request.FILES.getlist("file")
         if not files:
             raise Problem(
@@ -58,11 +59,11 @@ class ImagesUploadView(APIView):
                 project=project,
                 file=file.chunks(),
                 file_name=file.name or "",
-                user=request.user,
+                user=person_of(request),
             )
             for file in files
         ]
-        services.note_upload(project=project, user=request.user, results=results)
+        services.note_upload(project=project, user=person_of(request), results=results)
         return Response({"results": [_result(result) for result in results]})
 
 
@@ -81,7 +82,7 @@ class KnownView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Return those of the sha-256 sums the project has, so that they need not be sent."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         hashes = body_of(request, KnownIn)["sha256"]
         return Response({"known": services.known_hashes(project, hashes)})
 
@@ -107,7 +108,7 @@ def _tus(status: int, **headers: str) -> Response:
 class UploadsView(APIView):
     """Beginning an upload in pieces (tus 1.0, https://tus.io/protocols/resumable-upload)."""
 
-    def options(self, request: Request, *_: Any, **__: Any) -> Response:
+    def options(self, request: Any, *_: Any, **__: Any) -> Response:
         """Say what is supported."""
         return _tus(
             204,
@@ -118,7 +119,7 @@ class UploadsView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Begin one; the answer's Location is where the pieces go."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         length = _header_number(request, "Upload-Length")
         if length > settings.MAX_ZIP_BYTES:
             limit = settings.MAX_ZIP_BYTES // 1024**3
@@ -127,7 +128,7 @@ class UploadsView(APIView):
             raise Problem(422, "empty-file", "The file is empty.")
         upload = services.start_upload(
             project=project,
-            user=request.user,
+            user=person_of(request),
             file_name=_metadata(request).get("filename", "upload.zip"),
             length=length,
         )
@@ -158,7 +159,7 @@ class UploadView(APIView):
             offset = services.append_to_upload(
                 upload=upload,
                 offset=_header_number(request, "Upload-Offset"),
-                source=request.stream,  # type: ignore[arg-type]
+                source=request.stream,
                 length=_header_number(request, "Content-Length"),
             )
         except services.OffsetMismatchError as error:
@@ -179,7 +180,7 @@ class UploadView(APIView):
 
 def _upload(request: Request, project_id: int, key: UUID) -> Upload:
     return access.object_for(
-        request.user, Upload.objects.filter(project=project_id), at_least=Role.LEAD, key=key
+        person_of(request), Upload.objects.filter(project=project_id), at_least=Role.LEAD, key=key
     )
 
 
@@ -209,7 +210,7 @@ class ImportsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the newest ones."""
-        access.project_for(request.user, project_id, Role.LEAD)
+        access.project_for(person_of(request), project_id, Role.LEAD)
         imports = Import.objects.filter(project=project_id).select_related("job", "upload")
         return Response({"results": [_present(entry) for entry in imports[:20]]})
 
@@ -235,7 +236,7 @@ class ImportCancelView(APIView):
 
 def _import(request: Request, project_id: int, import_id: int) -> Import:
     imports = Import.objects.filter(project=project_id).select_related("job", "upload")
-    return access.object_for(request.user, imports, at_least=Role.LEAD, pk=import_id)
+    return access.object_for(person_of(request), imports, at_least=Role.LEAD, pk=import_id)
 
 
 def _present(import_run: Import, *, with_refused: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
@@ -49,10 +50,8 @@ def ring(job_id: int, queue: str) -> bool:
     global _broker_down_until
     if time.monotonic() < _broker_down_until:
         return False
-    from annotator.celery import app
-
     try:
-        app.send_task(DOORBELL, args=[job_id], queue=queue, retry=False)
+        current_app.send_task(DOORBELL, args=[job_id], queue=queue, retry=False)
     except Exception as error:
         logger.warning("the broker cannot be reached, job %s waits: %s", job_id, error)
         _broker_down_until = time.monotonic() + BROKER_PAUSE_S

@@ -1,7 +1,8 @@
 """Serving the files of images: only to members, never as anything but an image."""
 
 from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import FileResponse, Http404, HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from annotator.accounts import access
@@ -23,7 +24,7 @@ MIME_OF = {
 }
 
 
-def image_file(request: HttpRequest, key: str, name: str) -> HttpResponse:
+def image_file(request: HttpRequest, key: str, name: str) -> HttpResponseBase:
     """Answer with the display rendition, the thumbnail or the original of an image.
 
     Raises:
@@ -56,7 +57,7 @@ def _image(request: HttpRequest, key: str) -> Image:
         raise Http404 from error
 
 
-def _answer(stored: str, mime: str, download_as: str = "") -> HttpResponse:
+def _answer(stored: str, mime: str, download_as: str = "") -> HttpResponseBase:
     if not hasattr(default_storage, "location") or not hasattr(default_storage, "path"):
         return HttpResponseRedirect(default_storage.url(stored))
     try:

@@ -11,9 +11,14 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from annotator.accounts.models import Role
+
 
 class Project(models.Model):
     """A set of images, the classes to tell apart and the people who do it."""
+
+    # The role of whoever asked, set by annotator.accounts.access.
+    access_role: Role | None = None
 
     class Kind(models.TextChoices):
         ONE_CLASS = "one_class", "One class per image"

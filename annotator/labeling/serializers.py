@@ -87,7 +87,7 @@ class RoleField(serializers.ChoiceField):
             choices=[(name, role.label) for name, role in ROLE_NAMES.items()], **kwargs
         )
 
-    def to_internal_value(self, data: Any) -> Role:
+    def to_internal_value(self, data: Any) -> Any:
         """Return the role for its name."""
         return ROLE_NAMES[super().to_internal_value(data)]
 

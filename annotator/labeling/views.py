@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts import services as accounts
+from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
 from annotator.api.paging import NewestFirst
 from annotator.api.problems import Problem
@@ -42,17 +43,20 @@ class ProjectsView(APIView):
     def get(self, request: Request) -> Response:
         """List the person's projects, newest first."""
         paging = NewestFirst()
-        projects = access.visible_projects(request.user).prefetch_related("classes")
+        projects = access.visible_projects(person_of(request)).prefetch_related("classes")
         page = paging.paginate_queryset(projects, request, view=self)
         return paging.get_paginated_response(
-            [present_project(entry, access.role_in(request.user, entry.pk)) for entry in page or []]
+            [
+                present_project(entry, access.role_in(person_of(request), entry.pk))
+                for entry in page or []
+            ]
         )
 
     def post(self, request: Request) -> Response:
         """Create a project; its creator is its lead."""
         body = body_of(request, serializers.ProjectIn)
         try:
-            project = services.create_project(actor=request.user, **body)
+            project = services.create_project(actor=person_of(request), **body)
         except services.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
         return Response(present_project(project, Role.LEAD), status=201)
@@ -63,20 +67,20 @@ class ProjectView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show the project."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         return Response(present_project(project, project.access_role))
 
     def patch(self, request: Request, project_id: int) -> Response:
         """Change its name or instructions."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         changes = body_of(request, serializers.ProjectPatch)
-        services.update_project(project=project, actor=request.user, changes=changes)
+        services.update_project(project=project, actor=person_of(request), changes=changes)
         return Response(present_project(project, project.access_role))
 
     def delete(self, request: Request, project_id: int) -> Response:
         """Hide it from everybody."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
-        services.delete_project(project=project, actor=request.user, now=timezone.now())
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        services.delete_project(project=project, actor=person_of(request), now=timezone.now())
         return Response(status=204)
 
 
@@ -85,16 +89,16 @@ class ClassesView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the classes in their order."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         living = project.classes.filter(deleted_at=None)
         return Response({"results": [present_class(entry) for entry in living]})
 
     def post(self, request: Request, project_id: int) -> Response:
         """Add a class."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         spec = services.ClassSpec(**body_of(request, serializers.ClassIn))
         try:
-            added = services.add_class(project=project, actor=request.user, spec=spec)
+            added = services.add_class(project=project, actor=person_of(request), spec=spec)
         except services.InvalidClassesError as error:
             raise Problem(409, "class-exists", str(error)) from error
         return Response(present_class(added), status=201)
@@ -108,7 +112,7 @@ class ClassView(APIView):
         found = _class(request, project_id, class_id)
         changes = body_of(request, serializers.ClassPatch)
         try:
-            services.update_class(label_class=found, actor=request.user, changes=changes)
+            services.update_class(label_class=found, actor=person_of(request), changes=changes)
         except services.InvalidClassesError as error:
             raise Problem(409, "class-exists", str(error)) from error
         return Response(present_class(found))
@@ -116,13 +120,15 @@ class ClassView(APIView):
     def delete(self, request: Request, project_id: int, class_id: int) -> Response:
         """Hide it; the labels with it are kept."""
         found = _class(request, project_id, class_id)
-        kept = services.delete_class(label_class=found, actor=request.user, now=timezone.now())
+        kept = services.delete_class(
+            label_class=found, actor=person_of(request), now=timezone.now()
+        )
         return Response({"n_labels_kept": kept})
 
 
 def _class(request: Request, project_id: int, class_id: int) -> LabelClass:
     return access.object_for(
-        request.user,
+        person_of(request),
         LabelClass.objects.filter(project=project_id, deleted_at=None),
         at_least=Role.LEAD,
         pk=class_id,
@@ -135,12 +141,12 @@ class ImageView(APIView):
     def delete(self, request: Request, project_id: int, image_id: int) -> Response:
         """Take it out of the project; its labels stay in the history."""
         image = access.object_for(
-            request.user,
+            person_of(request),
             Image.objects.filter(project=project_id, deleted_at=None),
             at_least=Role.LEAD,
             pk=image_id,
         )
-        services.delete_image(image=image, actor=request.user, now=timezone.now())
+        services.delete_image(image=image, actor=person_of(request), now=timezone.now())
         return Response(status=204)
 
 
@@ -149,7 +155,7 @@ class MembersView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the members with their roles."""
-        access.project_for(request.user, project_id, Role.REVIEWER)
+        access.project_for(person_of(request), project_id, Role.REVIEWER)
         members = Membership.objects.filter(project=project_id).select_related("user")
         return Response({"results": [_member(entry) for entry in members]})
 
@@ -163,7 +169,7 @@ class MemberView(APIView):
         role = body_of(request, serializers.MemberPatch)["role"]
         try:
             changed = accounts.set_role(
-                project_id=project_id, user=member.user, role=role, actor=request.user
+                project_id=project_id, user=member.user, role=role, actor=person_of(request)
             )
         except accounts.LastLeadError as error:
             raise Problem(409, "last-lead", str(error)) from error
@@ -173,7 +179,9 @@ class MemberView(APIView):
         """Take them out; their labels stay."""
         member = _membership(request, project_id, user_id)
         try:
-            accounts.remove_member(project_id=project_id, user=member.user, actor=request.user)
+            accounts.remove_member(
+                project_id=project_id, user=member.user, actor=person_of(request)
+            )
         except accounts.LastLeadError as error:
             raise Problem(409, "last-lead", str(error)) from error
         return Response(status=204)
@@ -181,7 +189,7 @@ class MemberView(APIView):
 
 def _membership(request: Request, project_id: int, user_id: int) -> Membership:
     return access.object_for(
-        request.user,
+        person_of(request),
         Membership.objects.filter(project=project_id).select_related("user"),
         at_least=Role.LEAD,
         user=user_id,
@@ -203,7 +211,7 @@ class InvitationsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List those that can still be used."""
-        access.project_for(request.user, project_id, Role.LEAD)
+        access.project_for(person_of(request), project_id, Role.LEAD)
         living = Invitation.objects.filter(
             project=project_id, revoked_at=None, uses_left__gt=0, expires_at__gt=timezone.now()
         )
@@ -211,10 +219,10 @@ class InvitationsView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Create one; its link is in the answer and nowhere else."""
-        access.project_for(request.user, project_id, Role.LEAD)
+        access.project_for(person_of(request), project_id, Role.LEAD)
         created = accounts.invite(
             project_id=project_id,
-            actor=request.user,
+            actor=person_of(request),
             now=timezone.now(),
             **body_of(request, serializers.InvitationIn),
         )
@@ -229,12 +237,14 @@ class InvitationView(APIView):
     def delete(self, request: Request, project_id: int, invitation_id: int) -> Response:
         """Make its link useless."""
         invitation = access.object_for(
-            request.user,
+            person_of(request),
             Invitation.objects.filter(project=project_id),
             at_least=Role.LEAD,
             pk=invitation_id,
         )
-        accounts.revoke_invitation(invitation=invitation, actor=request.user, now=timezone.now())
+        accounts.revoke_invitation(
+            invitation=invitation, actor=person_of(request), now=timezone.now()
+        )
         return Response(status=204)
 
 
@@ -253,7 +263,7 @@ class EventsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return the events after an id, oldest first."""
-        access.project_for(request.user, project_id, Role.REVIEWER)
+        access.project_for(person_of(request), project_id, Role.REVIEWER)
         after = _whole_number(request.query_params.get("after", "0"))
         found = Event.objects.filter(project=project_id, pk__gt=after).order_by("pk")
         events = [

@@ -5,7 +5,7 @@ Imported by workers alone: it loads torch, and the web process must never do tha
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -126,7 +126,7 @@ def _local_file(name: str, stack: ExitStack) -> Path:
 
 
 def compact(
-    keep: dict[str, Sequence[int]],
+    keep: Mapping[str, Sequence[int]],
 ) -> tuple[embedding_store.Segment, list[tuple[str, int]]]:
     """Write the rows worth keeping of some segments into a new one.
 

@@ -52,10 +52,10 @@ def _unpack(archive: Path, into: Path) -> Path:
         raise NoLabelledImagesError(f"There is no folder or archive {archive}.")
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            opened.extractall(into)
+            opened.extractall(into)  # noqa: S202 - a set the operator names, into its own folder
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as opened:
-            opened.extractall(into, filter="data")  # noqa: S202 - the filter refuses escapes
+            opened.extractall(into, filter="data")
     else:
         raise NoLabelledImagesError(f"{archive} is neither a folder nor a tar or zip archive.")
     return into

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Count, Exists, OuterRef, QuerySet
 
@@ -161,9 +160,9 @@ def queue_counts(project: Project, now: datetime) -> dict[str, int]:
     }
 
 
-def failed_jobs(project: Project) -> list[Any]:
+def failed_jobs(project: Project) -> list[Job]:
     """Return the newest job of each kind, where it has failed."""
-    newest = {}
+    newest: dict[str, Job] = {}
     for job in Job.objects.filter(project=project).order_by("-pk")[:50]:
         newest.setdefault(job.kind, job)
     return [job for job in newest.values() if job.state == Job.State.FAILED]

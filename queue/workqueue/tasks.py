@@ -1,6 +1,10 @@
 """The Celery side of the work queue."""
 
+from typing import Any
+
 from celery import shared_task
+from celery.signals import worker_process_init
+from django.conf import settings
 from django.utils import timezone
 
 from workqueue import housekeeping
@@ -10,3 +14,13 @@ from workqueue import housekeeping
 def keep_house() -> None:
     """Find lost work and clear old rows."""
     housekeeping.keep_house(now=timezone.now())
+
+
+@worker_process_init.connect
+def _warm_up(**_: Any) -> None:
+    # Runs in the pool's child, after the spawn: the first round need not wait for torch. The
+    # import stands here because this module is loaded wherever tasks are sent from.
+    if settings.LEARNING_WORKER:
+        from workqueue import learning
+
+        learning.warm_up()

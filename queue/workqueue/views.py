@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotator.accounts import access
+from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.paging import ByPosition, NewestFirst
 from annotator.api.problems import Problem
@@ -37,11 +38,11 @@ class ClaimView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Lease the best free images."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         body = body_of(request, serializers.ClaimIn)
         now = timezone.now()
         claimed = services.claim(
-            user=request.user,
+            user=person_of(request),
             project=project,
             n=body["n"],
             client=body["client"],
@@ -49,7 +50,7 @@ class ClaimView(APIView):
             keep=[str(token) for token in body["keep"]],
             now=now,
         )
-        empty = None if claimed.leases else selectors.why_empty(project, request.user, now)
+        empty = None if claimed.leases else selectors.why_empty(project, person_of(request), now)
         return Response(presenters.present_claim(project, claimed.leases, empty, now))
 
 
@@ -58,11 +59,11 @@ class SubmitView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Keep the label; the same key again gets the same answer."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         body = body_of(request, serializers.SubmitIn)
         try:
             submitted = services.submit(
-                user=request.user,
+                user=person_of(request),
                 project=project,
                 key=_idempotency_key(request, body),
                 lease_token=str(body["lease"]),
@@ -113,11 +114,11 @@ class UndoView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Withdraw one of the person's last labels and lease its image to them again."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         body = body_of(request, serializers.UndoIn)
         try:
             lease = services.undo(
-                user=request.user,
+                user=person_of(request),
                 project=project,
                 annotation_id=body["annotation"],
                 client=body["client"],
@@ -139,7 +140,7 @@ class LeasesView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the live leases, for a lead."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         leases = selectors.live_leases(project, timezone.now())[:200]
         return Response({"results": [presenters.present_holding(lease) for lease in leases]})
 
@@ -151,7 +152,7 @@ class LeaseView(APIView):
 
     def post(self, request: Request, project_id: int, token: str) -> Response:
         """Do the action of the route."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         try:
             return getattr(self, f"_{self.action}")(request, project, str(token))  # type: ignore[no-any-return]
         except services.LeaseUnknownError as error:
@@ -161,17 +162,17 @@ class LeaseView(APIView):
 
     def _heartbeat(self, request: Request, project: Any, token: str) -> Response:
         until = services.heartbeat(
-            user=request.user, project=project, lease_token=token, now=timezone.now()
+            user=person_of(request), project=project, lease_token=token, now=timezone.now()
         )
         return Response({"expires_at": presenters.iso(until)})
 
     def _release(self, request: Request, project: Any, token: str) -> Response:
-        services.release(user=request.user, project=project, lease_token=token)
+        services.release(user=person_of(request), project=project, lease_token=token)
         return Response(status=204)
 
     def _skip(self, request: Request, project: Any, token: str) -> Response:
         body = body_of(request, serializers.SkipIn)
-        services.skip(user=request.user, project=project, lease_token=token, **body)
+        services.skip(user=person_of(request), project=project, lease_token=token, **body)
         return Response({"status": presenters.present_status(project, timezone.now())})
 
 
@@ -180,8 +181,8 @@ class UnskipView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Bring all of the person's skipped images back into their queue."""
-        project = access.project_for(request.user, project_id)
-        return Response({"n": services.unskip(user=request.user, project=project)})
+        project = access.project_for(person_of(request), project_id)
+        return Response({"n": services.unskip(user=person_of(request), project=project)})
 
 
 class StatusView(APIView):
@@ -189,7 +190,7 @@ class StatusView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return the state, or 304 when nothing changed since the client's ETag."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         status = presenters.present_status(project, timezone.now())
         etag = f'"{hashlib.sha256(json.dumps(status).encode()).hexdigest()[:32]}"'
         if request.headers.get("If-None-Match") == etag:
@@ -202,19 +203,19 @@ class SettingsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show them with the choices there are."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         return _settings_answer(selectors.queue_settings(project))
 
     def patch(self, request: Request, project_id: int) -> Response:
         """Change them; used from the next ranking on."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         stored = selectors.queue_settings(project)
         parsed = serializers.SettingsPatch(data=request.data, context={"stored": stored})
         parsed.is_valid(raise_exception=True)
         try:
             changed = services.change_settings(
                 project=project,
-                actor=request.user,
+                actor=person_of(request),
                 changes=dict(parsed.validated_data),
                 version=_if_match(request),
             )
@@ -243,7 +244,7 @@ class SettingsHistoryView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the changes, newest first."""
-        access.project_for(request.user, project_id, Role.REVIEWER)
+        access.project_for(person_of(request), project_id, Role.REVIEWER)
         changes = Event.objects.filter(
             project=project_id, kind="queue.settings_changed"
         ).select_related("actor")
@@ -266,7 +267,7 @@ class RankingView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List its positions whose images are still open."""
-        project = access.project_for(request.user, project_id, Role.REVIEWER)
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
         paging = ByPosition()
         page = paging.paginate_queryset(selectors.ranked_images(project), request, view=self)
         classes = presenters.classes_of(project)
@@ -280,7 +281,7 @@ class RoundsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         rounds = Round.objects.filter(project=project).select_related("model_version", "ranking")
         paging = NewestFirst()
         page = paging.paginate_queryset(rounds, request, view=self)
@@ -290,7 +291,7 @@ class RoundsView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Start one now."""
-        project = access.project_for(request.user, project_id, Role.LEAD)
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
         return _start_round(request, project)
 
 
@@ -315,7 +316,7 @@ class RoundRetryView(APIView):
 
 def _start_round(request: Request, project: Any) -> Response:
     started = requests.request_round(
-        project=project, trigger=Round.Trigger.PERSON, actor=request.user
+        project=project, trigger=Round.Trigger.PERSON, actor=person_of(request)
     )
     if started is None:
         active = selectors.newest_round(project)
@@ -332,7 +333,7 @@ def _round(
     request: Request, project_id: int, round_id: int, at_least: Role = Role.ANNOTATOR
 ) -> Round:
     rounds = Round.objects.filter(project=project_id).select_related("model_version", "ranking")
-    return access.object_for(request.user, rounds, at_least=at_least, pk=round_id)
+    return access.object_for(person_of(request), rounds, at_least=at_least, pk=round_id)
 
 
 class ImagesView(APIView):
@@ -340,7 +341,7 @@ class ImagesView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         wanted = query_of(request, ImageFilter)
         images = selectors.gallery(
             project, status=wanted["status"], class_id=wanted["class"], text=wanted["q"]
@@ -358,8 +359,8 @@ class MyAnnotationsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the last ones, newest first."""
-        project = access.project_for(request.user, project_id)
-        mine = selectors.last_annotations(project, request.user, services.UNDO_DEPTH)
+        project = access.project_for(person_of(request), project_id)
+        mine = selectors.last_annotations(project, person_of(request), services.UNDO_DEPTH)
         return Response({"results": [presenters.present_mine(entry) for entry in mine]})
 
 
@@ -369,20 +370,20 @@ class AnnotationView(APIView):
     def put(self, request: Request, annotation_id: int) -> Response:
         """Replace it by one with other classes; the former stays in the history."""
         annotation = access.object_for(
-            request.user,
+            person_of(request),
             Annotation.objects.select_related("author"),
             project_path="image__project",
             pk=annotation_id,
         )
-        if annotation.author_id != request.user.pk:
-            access.project_for(request.user, annotation.image.project_id, Role.REVIEWER)
+        if annotation.author_id != person_of(request).pk:
+            access.project_for(person_of(request), annotation.image.project_id, Role.REVIEWER)
         body = body_of(request, serializers.EditIn)
         version = _if_match(request)
         if version is not None and version != annotation.pk:
             raise Problem(412, "version-mismatch", "This label was changed meanwhile.")
         try:
             edited = services.edit(
-                annotation=annotation, actor=request.user, class_ids=body["class_ids"]
+                annotation=annotation, actor=person_of(request), class_ids=body["class_ids"]
             )
         except labeling.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
@@ -399,5 +400,5 @@ class MetricsView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return labels over time, the learning curve and the figures per class."""
-        project = access.project_for(request.user, project_id)
+        project = access.project_for(person_of(request), project_id)
         return Response(reports.metrics(project))

@@ -26,7 +26,7 @@ class Command(BaseCommand):
         if User.objects.exists():
             return
         given = sys.stdin.readline().strip() if password_stdin else None
-        _, password = services.create_admin(username=username, password=given)
+        password = services.create_admin(username=username, password=given)[1]
         self.stdout.write(f"ADMIN_USERNAME={username}")
         if not given:
             self.stdout.write(f"ADMIN_PASSWORD={password}")
