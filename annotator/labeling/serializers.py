@@ -37,7 +37,7 @@ class ClassPatch(ClassIn):
 
 
 # Keys that do something else on the labeling page (docs/labeling.md).
-TAKEN_KEYS = set("fhipqswz")
+TAKEN_KEYS = set("fhiprswz")
 
 
 def refuse_taken_key(value: str) -> str:

@@ -1,0 +1,120 @@
+/** The classes as buttons, with a search where there are many. */
+
+const MANY = 12;
+
+export class ClassPanel {
+  #classes;
+  #list;
+  #search;
+  #onChoose;
+  #chosen = new Set();
+
+  /**
+   * @param {{list: HTMLElement, searchBox: HTMLElement, search: HTMLInputElement}} places
+   * @param {{id: number, name: string, colour: string, hotkey: string}[]} classes
+   * @param {(id: number) => void} onChoose
+   */
+  constructor({ list, searchBox, search }, classes, onChoose) {
+    this.#list = list;
+    this.#search = search;
+    this.#classes = classes;
+    this.#onChoose = onChoose;
+    searchBox.hidden = classes.length <= MANY;
+    search.addEventListener("input", () => this.#draw());
+    search.addEventListener("keydown", (event) => this.#searchKey(event));
+    list.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-class]");
+      if (button) this.#onChoose(Number(button.dataset.class));
+    });
+    this.#draw();
+  }
+
+  get chosen() {
+    return [...this.#chosen];
+  }
+
+  /** Mark some classes as chosen, and no others. */
+  choose(ids) {
+    this.#chosen = new Set(ids);
+    this.#mark();
+  }
+
+  toggle(id) {
+    if (!this.#chosen.delete(id)) this.#chosen.add(id);
+    this.#mark();
+  }
+
+  /** Let a button light up for a moment: the key was understood. */
+  flash(id) {
+    const button = this.#list.querySelector(`[data-class="${id}"]`);
+    if (!button) return;
+    button.classList.add("is-flashing");
+    setTimeout(() => button.classList.remove("is-flashing"), 120);
+  }
+
+  focusSearch() {
+    if (this.#search.closest("[hidden]")) return;
+    this.#search.focus();
+    this.#search.select();
+  }
+
+  #matching() {
+    const text = this.#search.value.trim().toLowerCase();
+    return this.#classes.filter((entry) => entry.name.toLowerCase().includes(text));
+  }
+
+  #searchKey(event) {
+    if (event.key === "Escape") this.#leaveSearch();
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    event.stopPropagation();
+    const [first] = this.#matching();
+    this.#leaveSearch();
+    if (first) this.#onChoose(first.id);
+  }
+
+  #leaveSearch() {
+    this.#search.value = "";
+    this.#draw();
+    this.#search.blur();
+  }
+
+  #draw() {
+    const shown = this.#matching();
+    this.#list.replaceChildren(...shown.map((entry) => this.#button(entry)));
+    if (!shown.length) {
+      const nothing = document.createElement("p");
+      nothing.className = "class-list-more";
+      nothing.textContent = this.#classes.length
+        ? "No class has this in its name."
+        : "This project has no classes yet. A lead can add them in the settings.";
+      this.#list.append(nothing);
+    }
+    this.#mark();
+  }
+
+  #button(entry) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "class-button";
+    button.dataset.class = entry.id;
+    const dot = document.createElement("i");
+    dot.className = "dot";
+    dot.style.background = entry.colour;
+    const name = document.createElement("span");
+    name.textContent = entry.name;
+    button.append(dot, name);
+    if (entry.hotkey) {
+      const key = document.createElement("kbd");
+      key.textContent = entry.hotkey.toUpperCase();
+      button.append(key);
+    }
+    return button;
+  }
+
+  #mark() {
+    for (const button of this.#list.querySelectorAll("[data-class]")) {
+      button.setAttribute("aria-pressed", String(this.#chosen.has(Number(button.dataset.class))));
+    }
+  }
+}

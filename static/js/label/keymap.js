@@ -1,0 +1,74 @@
+/** Key -> command: the one table behind the keyboard and the help. */
+
+/** @type {{keys: string[], command: string, says: string}[]} */
+export const KEYS = [
+  { keys: ["Enter"], command: "enter", says: "Accept the suggestion, or submit what is chosen" },
+  { keys: ["s"], command: "skip", says: "Skip this image, with a reason" },
+  { keys: ["z", "Control+z", "Meta+z"], command: "undo", says: "Undo the last label (up to 20)" },
+  { keys: ["ArrowLeft", "p"], command: "previous", says: "Look at the previous image" },
+  { keys: ["ArrowRight"], command: "next", says: "Forward again, to the queue" },
+  { keys: ["/"], command: "search", says: "Find a class by name" },
+  { keys: ["0"], command: "none", says: "None of the classes (several classes per image)" },
+  { keys: ["+", "="], command: "zoom-in", says: "Zoom in (or the wheel, or two fingers)" },
+  { keys: ["-"], command: "zoom-out", says: "Zoom out" },
+  { keys: ["f"], command: "fit", says: "Fit the image into the window" },
+  { keys: ["Shift+ArrowLeft"], command: "pan-left", says: "Move the image (or drag it)" },
+  { keys: ["Shift+ArrowRight"], command: "pan-right", says: "" },
+  { keys: ["Shift+ArrowUp"], command: "pan-up", says: "" },
+  { keys: ["Shift+ArrowDown"], command: "pan-down", says: "" },
+  { keys: ["["], command: "darker", says: "Darker" },
+  { keys: ["]"], command: "brighter", says: "Brighter" },
+  { keys: ["{"], command: "less-contrast", says: "Less contrast" },
+  { keys: ["}"], command: "more-contrast", says: "More contrast" },
+  { keys: ["r"], command: "reset-view", says: "Reset zoom, brightness and contrast" },
+  { keys: ["w"], command: "why", says: "Show or hide why you were given this image" },
+  { keys: ["i"], command: "instructions", says: "Instructions" },
+  { keys: ["?", "h"], command: "help", says: "These keys" },
+];
+
+const MODIFIER_FREE = new Set(["+", "?", "{", "}", "/", "=", "[", "]"]);
+const SHOWN = {
+  ArrowLeft: "←", ArrowRight: "→", "Shift+ArrowLeft": "Shift ← → ↑ ↓", "Control+z": "Ctrl Z",
+  "Meta+z": "⌘ Z", z: "Z", s: "S", p: "P", f: "F", r: "R", w: "W", i: "I", h: "H",
+};
+
+/**
+ * @param {{key: string, ctrlKey: boolean, metaKey: boolean, altKey: boolean, shiftKey: boolean}} event
+ * @returns {string} the name of a key press as the table writes it
+ */
+export function nameOf(event) {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const parts = [];
+  if (event.ctrlKey) parts.push("Control");
+  if (event.metaKey) parts.push("Meta");
+  if (event.altKey) parts.push("Alt");
+  // Shift is part of characters such as "?", but means something with the arrows.
+  if (event.shiftKey && !MODIFIER_FREE.has(event.key)) parts.push("Shift");
+  return [...parts, key].join("+");
+}
+
+/**
+ * @param {object} event a key press
+ * @param {{id: number, hotkey: string}[]} classes
+ * @returns {{command: string, classId?: number} | null}
+ */
+export function commandOf(event, classes) {
+  const name = nameOf(event);
+  const chosen = classes.find((entry) => entry.hotkey && entry.hotkey === name);
+  if (chosen) return { command: "class", classId: chosen.id };
+  const found = KEYS.find((entry) => entry.keys.includes(name));
+  return found ? { command: found.command } : null;
+}
+
+/** @returns {{keys: string[], says: string}[]} what the help lists */
+export function helpOf(classes) {
+  const hotkeys = classes.filter((entry) => entry.hotkey);
+  const rows = KEYS.filter((entry) => entry.says).map((entry) => ({
+    keys: entry.keys.filter((key) => key !== "=" && key !== "Meta+z").map((key) => SHOWN[key] ?? key),
+    says: entry.says,
+  }));
+  return [
+    ...hotkeys.map((entry) => ({ keys: [entry.hotkey.toUpperCase()], says: entry.name })),
+    ...rows,
+  ];
+}

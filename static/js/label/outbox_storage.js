@@ -1,0 +1,48 @@
+/** The outbox's place in the browser: IndexedDB, or memory where that is forbidden. */
+
+const DATABASE = "annotator";
+const STORE = "outbox";
+
+function done(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+function open() {
+  const request = indexedDB.open(DATABASE, 1);
+  request.onupgradeneeded = () => {
+    const store = request.result.createObjectStore(STORE, { keyPath: "key" });
+    store.createIndex("user", "user");
+  };
+  return done(request);
+}
+
+/** @returns {Promise<{all: Function, put: Function, remove: Function, isDurable: boolean}>} */
+export async function openStorage() {
+  let database;
+  try {
+    database = await open();
+  } catch {
+    return inMemory();
+  }
+  const store = (mode) => database.transaction(STORE, mode, { durability: "strict" }).objectStore(STORE);
+  return {
+    isDurable: true,
+    all: (user) => done(store("readonly").index("user").getAll(user)),
+    put: (entry) => done(store("readwrite").put(entry)),
+    remove: (key) => done(store("readwrite").delete(key)),
+  };
+}
+
+/** Storage for private windows, where a closed tab forgets (and the page says so). */
+export function inMemory() {
+  const entries = new Map();
+  return {
+    isDurable: false,
+    all: async (user) => [...entries.values()].filter((entry) => entry.user === user),
+    put: async (entry) => void entries.set(entry.key, entry),
+    remove: async (key) => void entries.delete(key),
+  };
+}
