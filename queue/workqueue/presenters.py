@@ -241,6 +241,29 @@ def present_round(round_: Round) -> dict[str, Any]:
     }
 
 
+def round_row(round_: Round) -> dict[str, Any]:
+    """Return a row of the table of rounds."""
+    used = round_.settings_used
+    accuracy = round_.metrics.get("accuracy")
+    kind = round_.ranking.kind if round_.ranking else ""
+    return {
+        "id": round_.pk,
+        "number": round_.number,
+        "trigger": round_.get_trigger_display(),
+        "state": round_.state,
+        "n_labels": round_.n_labels,
+        "n_pool": round_.n_pool,
+        "n_candidates": round_.n_candidates,
+        "total_seconds": sum(round_.seconds.values()) if round_.seconds else None,
+        "heuristic": title_of("coverage" if kind == "coverage" else used.get("heuristic", "")),
+        "overlap": None if round_.overlap_top_100 is None else round(round_.overlap_top_100 * 100),
+        "accuracy": accuracy,
+        "note": round_.note,
+        "error": round_.error,
+        "finished_at": round_.finished_at,
+    }
+
+
 def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dict[str, Any]:
     """Return one position of a ranking."""
     tops = [] if ranked.explored else ranked.top_classes

@@ -6,12 +6,14 @@ from typing import Any
 from django.db.models import Count
 from django.db.models.functions import TruncDate
 
+from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
 from workqueue.models import ModelVersion, Round
 
 # A recall measured on fewer images than this is not shown: its interval would be half the scale.
 RECALL_FROM = 10
 ROUNDS_SHOWN = 200
+HISTORY_SHOWN = 50
 
 
 def metrics(project: Project) -> dict[str, Any]:
@@ -126,6 +128,19 @@ def _class_row(
         "low": measured["low"] if measured and enough else None,
         "high": measured["high"] if measured and enough else None,
     }
+
+
+def settings_history(project: Project) -> list[dict[str, Any]]:
+    """Return who changed the queue settings when, newest first."""
+    found = Event.objects.filter(project=project, kind="queue.settings_changed")
+    return [
+        {
+            "at": event.at,
+            "by": event.actor.shown_name if event.actor else None,
+            "changes": event.payload["changes"],
+        }
+        for event in found.select_related("actor").order_by("-pk")[:HISTORY_SHOWN]
+    ]
 
 
 def per_person(project: Project) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.paging import ByPosition, NewestFirst
 from annotator.api.problems import Problem
-from annotator.events.models import Event
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation
 from annotator.labeling.presenters import present_annotation, present_image
@@ -22,8 +21,6 @@ from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, reports, requests, selectors, serializers, services
 from workqueue.models import QueueSettings, Round
-
-HISTORY_SHOWN = 50
 
 OUTCOME_MESSAGES = {
     Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept anyway.",
@@ -244,21 +241,10 @@ class SettingsHistoryView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the changes, newest first."""
-        access.project_for(person_of(request), project_id, Role.REVIEWER)
-        changes = Event.objects.filter(
-            project=project_id, kind="queue.settings_changed"
-        ).select_related("actor")
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        history = reports.settings_history(project)
         return Response(
-            {
-                "results": [
-                    {
-                        "at": event.at.isoformat(),
-                        "by": event.actor.shown_name if event.actor else None,
-                        "changes": event.payload["changes"],
-                    }
-                    for event in changes.order_by("-pk")[:HISTORY_SHOWN]
-                ]
-            }
+            {"results": [{**entry, "at": presenters.iso(entry["at"])} for entry in history]}
         )
 
 

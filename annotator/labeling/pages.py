@@ -1,0 +1,64 @@
+"""The pages of a project that know nothing of its queue."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from annotator.accounts import access
+from annotator.accounts.models import Role
+from annotator.labeling import selectors
+from annotator.labeling.presenters import present_class
+from annotator.labeling.serializers import TAKEN_KEYS
+from annotator.labeling.services import PALETTE
+
+
+def project_context(project: Any, page: str, **more: Any) -> dict[str, Any]:
+    """Return what every project page's template needs."""
+    role = project.access_role
+    return {
+        "project": project,
+        "role": role.label.lower(),
+        "can_lead": role >= Role.LEAD,
+        "can_review": role >= Role.REVIEWER,
+        "page": page,
+        **more,
+    }
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """List the person's projects."""
+    return render(request, "labeling/home.html", {"cards": selectors.project_cards(request.user)})
+
+
+@login_required
+def project_new(request: HttpRequest) -> HttpResponse:
+    """Create a project on one page; the page talks to the API."""
+    config = {"palette": PALETTE, "taken_keys": sorted(TAKEN_KEYS)}
+    return render(request, "labeling/project_new.html", {"config": config})
+
+
+@login_required
+def people(request: HttpRequest, project_id: int) -> HttpResponse:
+    """Show who is in the project; leads change roles and invite."""
+    project = access.page_project(request, project_id, Role.REVIEWER)
+    context = project_context(
+        project,
+        "people",
+        members=selectors.members(project),
+        invitations=selectors.open_invitations(project, timezone.now()),
+        roles=[(role.label.lower(), role.label) for role in Role],
+    )
+    return render(request, "labeling/people.html", context)
+
+
+@login_required
+def project_settings(request: HttpRequest, project_id: int) -> HttpResponse:
+    """Change the name, the instructions and the classes, or delete the project."""
+    project = access.page_project(request, project_id, Role.LEAD)
+    classes = [present_class(entry) for entry in project.classes.filter(deleted_at=None)]
+    context = project_context(project, "settings", classes=classes)
+    return render(request, "labeling/project_settings.html", context)

@@ -1,0 +1,194 @@
+"""The pages of a project's queue: labeling, images, progress, settings, and the system page."""
+
+import platform
+import shutil
+from typing import Any
+
+import django
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+
+import annotator
+from annotator.accounts import access
+from annotator.accounts.models import Role
+from annotator.jobs.models import Job, Pulse
+from annotator.labeling.markdown import rendered
+from annotator.labeling.pages import project_context
+from annotator.labeling.presenters import present_class, present_image
+from annotator.labeling.serializers import ImageFilter
+from workqueue import charts, presenters, reports, selectors
+from workqueue.models import Round
+
+PREVIEW = 12
+JOBS_SHOWN = 50
+ROUNDS_LISTED = 30
+
+
+class GalleryPages(CursorPagination):
+    """Pages of the gallery, newest image first."""
+
+    ordering = "-id"
+    page_size = 60
+
+
+@login_required
+def project(request: HttpRequest, project_id: int) -> HttpResponse:
+    """Send the person to what they most likely want to do."""
+    found = access.page_project(request, project_id)
+    if found.n_images == 0 and found.access_role >= Role.LEAD:
+        return redirect("images", project_id)
+    return redirect("progress" if found.access_role >= Role.LEAD else "label", project_id)
+
+
+@login_required
+def label(request: HttpRequest, project_id: int) -> HttpResponse:
+    """The labeling page; everything on it comes through the API."""
+    found = access.page_project(request, project_id)
+    can_lead = found.access_role >= Role.LEAD
+    config = {
+        "project_id": found.pk,
+        "user_id": request.user.pk,
+        "kind": found.kind,
+        "classes": [present_class(entry) for entry in found.classes.filter(deleted_at=None)],
+        "urls": {
+            "api": reverse("api:project", args=[found.pk]),
+            "annotations": "/api/v1/annotations/",
+        },
+        "lease_minutes": selectors.queue_settings(found).lease_minutes,
+        "can_lead": can_lead,
+    }
+    context = {
+        "project": found,
+        "label_config": config,
+        "instructions_html": rendered(found.instructions) if found.instructions else "",
+    }
+    return render(request, "workqueue/label.html", context)
+
+
+@login_required
+def images(request: HttpRequest, project_id: int) -> HttpResponse:
+    """The gallery, with the uploader for leads."""
+    found = access.page_project(request, project_id)
+    wanted = ImageFilter(data={key: value for key, value in request.GET.items() if value})
+    filters: dict[str, Any] = dict(wanted.validated_data) if wanted.is_valid() else {}
+    shown = selectors.gallery(
+        found,
+        status=filters.get("status", ""),
+        class_id=filters.get("class"),
+        text=filters.get("q", ""),
+    )
+    paging = GalleryPages()
+    page = paging.paginate_queryset(shown, Request(request)) or []
+    annotations = selectors.current_annotations(page)
+    classes = presenters.classes_of(found)
+    tiles = [_tile(present_image(image, annotations.get(image.pk)), classes) for image in page]
+    context = project_context(
+        found,
+        "images",
+        tiles=tiles,
+        classes=list(classes.values()),
+        filters=filters,
+        is_filtered=any(filters.get(name) for name in ("status", "class", "q")),
+        next_url=paging.get_next_link(),
+        previous_url=paging.get_previous_link(),
+        status=presenters.present_status(found, timezone.now()),
+    )
+    return render(request, "workqueue/images.html", context)
+
+
+def _tile(image: dict[str, Any], classes: dict[int, Any]) -> dict[str, Any]:
+    said = image["annotation"]
+    shown = [classes[pk] for pk in said["class_ids"] if pk in classes] if said else []
+    why = presenters.present_why(said["served"], classes)["sentence"] if said else ""
+    return {**image, "classes": shown, "why": why}
+
+
+@login_required
+def progress(request: HttpRequest, project_id: int) -> HttpResponse:
+    """What the labels have brought so far, honestly."""
+    found = access.page_project(request, project_id)
+    rounds = reports.done_rounds(found)
+    curve = reports.learning_curve(rounds)
+    listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
+    now = timezone.now()
+    days = reports.labels_over_time(found)
+    context = project_context(
+        found,
+        "progress",
+        status=presenters.present_status(found, now),
+        curve=curve,
+        curve_chart=charts.accuracy_chart(curve),
+        measured_on=reports.measured_on(found, rounds),
+        days=days,
+        days_chart=charts.total_chart(days),
+        per_class=reports.per_class(found),
+        per_person=reports.per_person(found),
+        rounds=[presenters.round_row(entry) for entry in listed[:ROUNDS_LISTED]],
+        leases=list(selectors.live_leases(found, now)[:50])
+        if found.access_role >= Role.LEAD
+        else [],
+    )
+    return render(request, "workqueue/progress.html", context)
+
+
+@login_required
+def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
+    """How the queue is ordered, and what comes next in it."""
+    found = access.page_project(request, project_id)
+    settings_row = selectors.queue_settings(found)
+    classes = presenters.classes_of(found)
+    can_review = found.access_role >= Role.REVIEWER
+    upcoming = selectors.ranked_images(found)[:PREVIEW] if can_review else []
+    context = project_context(
+        found,
+        "queue",
+        settings=presenters.present_settings(settings_row),
+        exploration_percent=round(settings_row.exploration_share * 100),
+        upcoming=[presenters.present_position(entry, classes) for entry in upcoming],
+        status=presenters.present_status(found, timezone.now()),
+        history=reports.settings_history(found) if can_review else [],
+    )
+    return render(request, "workqueue/queue_settings.html", context)
+
+
+@login_required
+def system(request: HttpRequest) -> HttpResponse:
+    """The state of the installation, for its admin.
+
+    Raises:
+        PermissionDenied: the person is no site admin.
+    """
+    if not access.is_site_admin(request.user):  # type: ignore[arg-type]
+        raise PermissionDenied("This page is for the admin of the installation.")
+    disk = shutil.disk_usage(settings.DATA_DIR)
+    seen = {pulse.queue: pulse.at for pulse in Pulse.objects.all()}
+    now = timezone.now()
+    context = {
+        "versions": {
+            "Annotator": annotator.__version__,
+            "Django": django.get_version(),
+            "Python": platform.python_version(),
+        },
+        "database": connection.vendor,
+        "broker": "embedded" if settings.EMBEDDED_BROKER else "Redis",
+        "disk_free": disk.free,
+        "disk_percent": round(100 * disk.free / disk.total),
+        "queues": [
+            {
+                "name": queue,
+                "at": seen.get(queue),
+                "alive": queue in seen and (now - seen[queue]).total_seconds() < 60,
+            }
+            for queue in settings.QUEUES
+        ],
+        "jobs": Job.objects.select_related("project")[:JOBS_SHOWN],
+    }
+    return render(request, "workqueue/system.html", context)

@@ -1,0 +1,69 @@
+/** The gallery: the viewer, deleting, and the progress of embedding. */
+import "../upload/upload_panel.js";
+import { call } from "../net/api.js";
+import { paintColours } from "../ui/colours.js";
+import { toast } from "../ui/toast.js";
+
+const POLL_MS = 2000;
+const viewer = document.getElementById("viewer");
+const part = (name) => viewer.querySelector(`[data-viewer-${name}]`);
+let shown = null;
+
+paintColours();
+
+document.addEventListener("click", (event) => {
+  const tile = event.target.closest("[data-tile]");
+  if (!tile) return;
+  shown = tile;
+  const { display, name, facts, said, who, why, original } = tile.dataset;
+  part("image").src = display;
+  part("image").alt = name;
+  part("name").textContent = name;
+  part("facts").textContent = facts;
+  part("said").textContent = said ? `${said}, by ${who}` : who ? `No class fits, says ${who}` : "Not labelled yet";
+  part("why").textContent = why;
+  part("original").href = original;
+  viewer.showModal();
+});
+
+part("delete")?.addEventListener("click", async () => {
+  if (!window.confirm("Delete this image? Its labels stay in the history.")) return;
+  try {
+    await call("DELETE", `${part("delete").dataset.url}${shown.dataset.id}/`);
+    shown.closest("li").remove();
+    viewer.close();
+    toast("Image deleted");
+  } catch (error) {
+    toast(error.message);
+  }
+});
+
+const statusUrl = document.querySelector("[data-status-url]").dataset.statusUrl;
+const box = document.querySelector("[data-embedding]");
+
+function showEmbedding(status) {
+  const left = status.n_images - status.n_embedded - status.n_embedding_failures;
+  box.hidden = left <= 0;
+  box.querySelector("[data-embedding-text]").textContent =
+    status.embedding?.state === "failed"
+      ? `Embedding stopped: ${status.embedding.error}`
+      : `The backbone is reading the images: ${status.n_embedded} of ${status.n_images}. They can be labelled meanwhile.`;
+  box.querySelector("[data-embedding-bar]").max = Math.max(status.n_images, 1);
+  box.querySelector("[data-embedding-bar]").value = status.n_embedded;
+}
+
+async function poll() {
+  try {
+    showEmbedding(await call("GET", statusUrl));
+  } catch {
+    // The next poll tries again.
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+showEmbedding(JSON.parse(document.getElementById("queue-status").textContent));
+setTimeout(poll, POLL_MS);
+
+document.addEventListener("upload:finished", (event) => {
+  if (event.detail.added) setTimeout(() => window.location.reload(), 1500);
+});

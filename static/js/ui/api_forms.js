@@ -1,0 +1,86 @@
+/**
+ * Forms that talk to the API without a page load.
+ *
+ * <form data-api="PATCH" action="/api/v1/…" data-done="Saved" data-then="reload">
+ *
+ * `data-on="change"` sends at each change; `data-confirm` asks first; `data-then` is "reload", an
+ * address, "secret" (shows a field of the answer once) or "event" (only dispatches api:done).
+ */
+import { call } from "../net/api.js";
+import { toast } from "./toast.js";
+
+function valueOf(field) {
+  if (field.dataset.type === "percent") return Number(field.value) / 100;
+  if (field.type === "number" || field.dataset.type === "number") return Number(field.value);
+  return field.value;
+}
+
+/** @returns {object | undefined} the fields of a form as the API takes them */
+export function bodyOf(form) {
+  const fields = [...form.elements].filter(
+    (field) => field.name && !field.disabled && (field.type !== "radio" || field.checked),
+  );
+  if (!fields.length) return form.dataset.api === "POST" ? {} : undefined;
+  return Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+}
+
+function showErrors(form, error) {
+  form.querySelectorAll("[data-api-error]").forEach((shown) => shown.remove());
+  for (const field of form.elements) field.removeAttribute?.("aria-invalid");
+  if (!error) return;
+  const entries = error.body?.errors ?? [];
+  const placed = entries.filter((entry) => place(form, entry.pointer.slice(1), entry.message));
+  if (placed.length < Math.max(entries.length, 1)) toast(error.message, 8000);
+}
+
+function place(form, name, message) {
+  const field = form.elements[name];
+  if (!field?.setAttribute) return false;
+  field.setAttribute("aria-invalid", "true");
+  const shown = document.createElement("p");
+  shown.className = "error";
+  shown.dataset.apiError = "";
+  shown.textContent = message;
+  field.insertAdjacentElement("afterend", shown);
+  return true;
+}
+
+function finish(form, answer) {
+  const then = form.dataset.then;
+  form.dispatchEvent(new CustomEvent("api:done", { bubbles: true, detail: answer }));
+  if (form.dataset.done) toast(form.dataset.done);
+  if (then === "reload") setTimeout(() => window.location.reload(), form.dataset.done ? 700 : 0);
+  else if (then === "secret") showSecret(form, answer);
+  else if (then && then !== "event") window.location.assign(then);
+}
+
+function showSecret(form, answer) {
+  const box = form.parentElement.querySelector("[data-secret]");
+  box.hidden = false;
+  box.querySelector("input").value = answer[form.dataset.secretField ?? "token"];
+  box.querySelector("input").select();
+  form.reset();
+}
+
+async function send(form) {
+  if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) return;
+  const buttons = form.querySelectorAll("button");
+  buttons.forEach((button) => (button.disabled = true));
+  try {
+    const answer = await call(form.dataset.api, form.getAttribute("action"), bodyOf(form));
+    showErrors(form, null);
+    finish(form, answer);
+  } catch (error) {
+    showErrors(form, error);
+  } finally {
+    buttons.forEach((button) => (button.disabled = false));
+  }
+}
+
+for (const form of document.querySelectorAll("form[data-api]")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send(form);
+  });
+  if (form.dataset.on === "change") form.addEventListener("change", () => send(form));
+}
