@@ -9,12 +9,13 @@ os.environ["ANNOTATOR_DATA_DIR"] = tempfile.mkdtemp(prefix="annotator-tests-")
 os.environ["ANNOTATOR_DATABASE_URL"] = os.environ.get("ANNOTATOR_TEST_POSTGRES_URL", "")
 
 from annotator.settings import *  # noqa: F403
-from annotator.settings import DATABASES, STORAGES
+from annotator.settings import DATABASES, MIDDLEWARE, STORAGES
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = STORAGES | {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 }
+MIDDLEWARE = [name for name in MIDDLEWARE if "whitenoise" not in name]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_BROKER_URL = "memory://"
 DATABASES["default"]["TEST"] = {}

@@ -101,7 +101,7 @@ class MemberPatch(StrictSerializer):
 class InvitationIn(StrictSerializer):
     """An invitation to create."""
 
-    role = RoleField(default="annotator")
+    role = RoleField(default=Role.ANNOTATOR)
     note = serializers.CharField(max_length=100, required=False, default="", allow_blank=True)
     uses = serializers.IntegerField(min_value=1, max_value=1000, default=1)
     days = serializers.IntegerField(min_value=1, max_value=365, default=7)

@@ -250,8 +250,7 @@ def submit(
         author=user,
         class_ids=class_ids,
         source=source,
-        is_late=lease.state not in {Lease.State.LIVE, Lease.State.SUBMITTED}
-        or lease.expires_at <= now,
+        is_late=_is_late(lease, now),
         served=lease.served,
         seconds=seconds,
     )
@@ -279,6 +278,15 @@ def submit(
     )
     request_round_if_due(project=project)
     return Submitted(answer, replayed=False)
+
+
+def _is_late(lease: Lease, now: datetime) -> bool:
+    """Return whether the person's time was over, or somebody else has the image by now.
+
+    A lease the person's own tab has just given back (to follow a new ranking) is not late.
+    """
+    others = Lease.objects.filter(image=lease.image_id, state=Lease.State.LIVE)
+    return lease.expires_at <= now or others.exclude(user=lease.user_id).exists()
 
 
 def _hash(body: dict[str, Any]) -> str:

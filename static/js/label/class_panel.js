@@ -24,7 +24,10 @@ export class ClassPanel {
     search.addEventListener("keydown", (event) => this.#searchKey(event));
     list.addEventListener("click", (event) => {
       const button = event.target.closest("[data-class]");
-      if (button) this.#onChoose(Number(button.dataset.class));
+      if (!button) return;
+      // After a click of the mouse, Enter must mean the suggestion and not this button again.
+      if (event.detail) button.blur();
+      this.#onChoose(Number(button.dataset.class));
     });
     this.#draw();
   }

@@ -1,0 +1,341 @@
+import uuid
+
+import numpy as np
+import pytest
+from django.conf import settings
+from factories import class_of, make_images, make_member, make_project, now
+
+from annotator.jobs import services as jobs
+from annotator.jobs.models import Job
+from annotator.labeling import services as labeling
+from annotator.labeling.models import Image
+from ml import embedding_store
+from workqueue import housekeeping, learning, rounds, services
+from workqueue.models import (
+    Embedding,
+    ModelVersion,
+    QueueState,
+    Ranking,
+    Round,
+    Segment,
+)
+from workqueue.requests import request_round, state_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DIM = 16
+
+
+def embed(project, images, centres):
+    """Store an embedding near its class's centre for each image; return image id -> class."""
+    rng = np.random.default_rng(0)
+    classes = list(project.classes.all())
+    chosen = rng.integers(0, len(classes), len(images))
+    vectors = (centres[chosen] + rng.normal(0, 0.6, (len(images), DIM))).astype(np.float16)
+    stored = embedding_store.write_segment(settings.EMBEDDINGS_ROOT, vectors)
+    segment = Segment.objects.create(
+        project=project,
+        backbone=learning.BACKBONE,
+        name=stored.name,
+        n_rows=stored.rows,
+        dim=stored.dim,
+        sha256=stored.sha256,
+    )
+    Embedding.objects.bulk_create(
+        Embedding(image=image, segment=segment, row=row) for row, image in enumerate(images)
+    )
+    return {image.pk: classes[index] for image, index in zip(images, chosen, strict=True)}
+
+
+@pytest.fixture
+def setting():
+    project = make_project()
+    images = make_images(project, 120)
+    truth = embed(project, images, np.eye(3, DIM) * 3)
+    return project, make_member(project), truth
+
+
+def do_open_jobs():
+    for job in Job.objects.filter(kind="round", state=Job.State.QUEUED):
+        jobs.run(job.pk)
+
+
+def label(project, user, truth, n):
+    given = []
+    for _ in range(n):
+        (lease,) = services.claim(user=user, project=project, n=1, now=now()).leases
+        services.submit(
+            user=user,
+            project=project,
+            key=uuid.uuid4().hex,
+            lease_token=str(lease.token),
+            class_ids=[truth[lease.image_id].pk],
+            now=now(),
+        )
+        given.append(lease)
+    return given
+
+
+def test_the_loop_starts_by_coverage_and_then_follows_the_heuristic(setting):
+    project, user, truth = setting
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+
+    first = label(project, user, truth, 20)
+    do_open_jobs()
+    second = label(project, user, truth, 20)
+    do_open_jobs()
+
+    assert {lease.served["kind"] for lease in first} == {"coverage"}
+    assert {lease.served["kind"] for lease in second} == {"heuristic"}
+    newest = Round.objects.order_by("-number")[0]
+    assert newest.state == Round.State.DONE
+    assert newest.n_labels == 40
+    assert newest.model_version.number == 2
+    assert newest.overlap_top_100 is not None
+    assert QueueState.objects.get().labels_since_round == 0
+    explored = [lease for lease in second if lease.served["explored"]]
+    assert len(explored) == 2
+    assert all(lease.served["draw_probability"] > 0 for lease in explored)
+
+
+def test_the_most_uncertain_images_come_first(setting):
+    project, user, truth = setting
+    services.change_settings(project=project, actor=user, changes={"exploration_share": 0.0})
+    label(project, user, truth, 20)
+    do_open_jobs()
+
+    ranking = state_of(project).ranking
+    scores = list(ranking.positions.order_by("position").values_list("score", flat=True))
+
+    assert scores == sorted(scores, reverse=True)
+    pool = learning.load_pool(project)
+    head = learning.load_head(ranking.model_version)
+    probabilities = np.sort(head.probabilities(pool.vectors()), axis=1)
+    margins = 1 - (probabilities[:, -1] - probabilities[:, -2])
+    best = int(pool.image_ids[int(np.argmax(margins))])
+    assert ranking.positions.get(position=1).image_id == best
+
+
+def test_a_changed_heuristic_is_used_from_the_next_ranking_on(setting):
+    project, user, truth = setting
+    label(project, user, truth, 20)
+    do_open_jobs()
+    before = state_of(project).ranking
+
+    services.change_settings(project=project, actor=user, changes={"heuristic": "none"})
+    assert state_of(project).ranking == before
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+
+    ranking = state_of(project).ranking
+    order = ranking.positions.filter(explored=False).order_by("position")
+    ids = list(order.values_list("image_id", flat=True))
+    assert ranking.heuristic == "none"
+    assert ids == sorted(ids)
+
+
+def test_a_rank_budget_ranks_that_many_and_the_rest_still_follows(setting):
+    project, user, truth = setting
+    services.change_settings(
+        project=project,
+        actor=user,
+        changes={"budget_kind": "number", "budget_value": 10, "exploration_share": 0.0},
+    )
+    label(project, user, truth, 20)
+    do_open_jobs()
+
+    ranking = state_of(project).ranking
+    assert (ranking.n_candidates, ranking.n_positions, ranking.n_pool) == (10, 10, 100)
+    label(project, user, truth, 15)
+
+
+def test_accuracy_is_measured_only_on_the_random_sample(setting):
+    project, user, truth = setting
+    for _ in range(4):
+        label(project, user, truth, 20)
+        do_open_jobs()
+
+    labelled = learning.load_labelled(project, frame_before=0)
+
+    open_keys = project.images.filter(status="open").values_list("random_key", flat=True)
+    keys = dict(project.images.values_list("pk", "random_key"))
+    expected = [keys[pk] < min(open_keys) for pk in labelled.image_ids.tolist()]
+    assert labelled.measured.tolist() == expected
+    accuracy = Round.objects.order_by("-number")[0].metrics["accuracy"]
+    assert accuracy["n"] == sum(expected)
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+
+
+def test_images_added_later_do_not_wipe_the_measurement(setting):
+    project, user, truth = setting
+    for _ in range(4):
+        label(project, user, truth, 20)
+        do_open_jobs()
+    before = learning.load_labelled(project, frame_before=0)
+
+    embed(project, make_images(project, 400), np.eye(3, DIM) * 3)
+    after = learning.load_labelled(project, frame_before=before.frame_until)
+
+    assert after.measured.sum() == before.measured.sum()
+    assert after.frame_until == before.frame_until
+
+
+def test_labels_given_during_a_round_count_for_the_next(setting, monkeypatch):
+    project, user, truth = setting
+    rank = rounds._rank
+
+    def rank_while_someone_labels(*args, **kwargs):
+        if Round.objects.count() == 1:
+            label(project, user, truth, 20)
+        return rank(*args, **kwargs)
+
+    monkeypatch.setattr(rounds, "_rank", rank_while_someone_labels)
+    label(project, user, truth, 20)
+    jobs.run(Job.objects.get().pk)
+
+    assert Round.objects.get(number=1).n_labels == 20
+    assert Round.objects.get(number=2).state == Round.State.QUEUED
+    assert QueueState.objects.get().labels_since_round == 20
+    do_open_jobs()
+    assert Round.objects.get(number=2).n_labels == 40
+    assert QueueState.objects.get().labels_since_round == 0
+
+
+def test_a_worker_killed_in_the_middle_leaves_the_old_order_and_the_round_is_done_again(
+    setting, monkeypatch
+):
+    project, user, truth = setting
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+    old = state_of(project).ranking
+    label(project, user, truth, 20)
+    job = Job.objects.get(kind="round", state=Job.State.QUEUED)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rounds, "_flip", die)
+        with pytest.raises(Killed):
+            jobs.run(job.pk)
+
+    assert state_of(project).ranking == old
+    assert services.claim(user=user, project=project, n=1, now=now()).leases
+    later = now() + settings.JOB_LEASE * 2
+    jobs.sweep(now=later)
+    do_open_jobs()
+    assert Round.objects.get(job=job).state == Round.State.DONE
+    assert state_of(project).ranking.number > old.number
+
+
+def test_a_round_that_fails_says_why_and_can_be_tried_again(setting, monkeypatch):
+    project, user, truth = setting
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "save_head", fail)
+        label(project, user, truth, 20)
+        for _ in range(settings.JOB_MAX_ATTEMPTS):
+            do_open_jobs()
+
+    failed = Round.objects.get()
+    assert failed.state == Round.State.FAILED
+    assert "No space left" in failed.error
+    assert not ModelVersion.objects.exists()
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+    assert Round.objects.get(number=2).state == Round.State.DONE
+
+
+def test_a_lost_round_job_is_found_by_the_housekeeping(setting):
+    project, user, truth = setting
+    label(project, user, truth, 20)
+    Job.objects.all().delete()
+
+    housekeeping.keep_house(now=now())
+
+    assert Round.objects.get().state == Round.State.FAILED
+
+
+def test_a_torn_segment_is_forgotten_and_embedded_again(setting):
+    project, _, _ = setting
+    segment = Segment.objects.get()
+    path = settings.EMBEDDINGS_ROOT / segment.name
+    path.write_bytes(path.read_bytes()[:-100])
+
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+
+    assert not Segment.objects.exists()
+    assert Job.objects.filter(kind="embed", state=Job.State.QUEUED).exists()
+    assert Round.objects.get().state == Round.State.DONE
+
+
+def test_one_class_only_keeps_to_coverage_and_says_so(setting):
+    project, user, truth = setting
+    cat = class_of(project, "cat")
+    label(project, user, dict.fromkeys(truth, cat), 20)
+    do_open_jobs()
+
+    done = Round.objects.get()
+    assert done.model_version is None
+    assert "only one class" in done.note
+    assert done.ranking.kind == Ranking.Kind.COVERAGE
+
+
+def test_a_class_deleted_between_rounds_leaves_training_and_the_loop_goes_on(setting):
+    project, user, truth = setting
+    label(project, user, truth, 20)
+    do_open_jobs()
+    labeling.delete_class(label_class=class_of(project, "bird"), actor=user, now=now())
+    truth = {
+        pk: entry if entry.name != "bird" else class_of(project, "cat")
+        for pk, entry in truth.items()
+    }
+
+    label(project, user, truth, 20)
+    do_open_jobs()
+
+    newest = ModelVersion.objects.order_by("-number")[0]
+    assert class_of(project, "bird").pk not in newest.class_ids
+    assert newest.n_labels < 40
+
+
+def test_deleted_images_leave_pool_training_and_queue(setting):
+    project, user, truth = setting
+    leases = label(project, user, truth, 20)
+    gone = Image.objects.get(pk=leases[0].image_id)
+    pooled = project.images.filter(status="open").first()
+    for image in (gone, pooled):
+        labeling.delete_image(image=image, actor=user, now=now())
+    do_open_jobs()
+
+    newest = Round.objects.get()
+    assert newest.n_labels == 19
+    assert newest.n_pool == 99
+    assert not newest.ranking.positions.filter(image=pooled).exists()
+
+
+def test_several_classes_per_image_are_learned_too():
+    project = make_project(kind="several_classes")
+    images = make_images(project, 90)
+    truth = embed(project, images, np.eye(3, DIM) * 3)
+    user = make_member(project)
+    label(project, user, truth, 40)
+    do_open_jobs()
+
+    (lease,) = services.claim(user=user, project=project, n=1, now=now()).leases
+    tops = lease.served["top_classes"]
+
+    assert lease.served["kind"] == "heuristic"
+    assert all(0 <= probability <= 1 for _, probability in tops)
+    services.submit(
+        user=user, project=project, key="none", lease_token=str(lease.token), class_ids=[],
+        now=now(),
+    )  # fmt: skip

@@ -1,0 +1,278 @@
+import uuid
+
+import pytest
+from django.urls import reverse
+from factories import class_of, make_images, make_member, make_project, make_ranking, make_user
+
+from annotator.accounts.models import Role
+from annotator.labeling.models import Annotation
+from workqueue.models import Lease, Round
+
+pytestmark = pytest.mark.django_db
+
+
+def address(name, project, *more):
+    return reverse(f"api:{name}", args=[project.pk, *more])
+
+
+@pytest.fixture
+def project():
+    project = make_project()
+    make_ranking(project, make_images(project, 5))
+    return project
+
+
+def test_a_person_claims_submits_and_undoes_over_http(project, client_of):
+    client = client_of(make_member(project))
+
+    claimed = client.post(address("claim", project), {"n": 2}, format="json").json()
+    lease = claimed["leases"][0]
+    body = {"lease": lease["token"], "class_ids": [class_of(project).pk], "seconds": 1.5}
+    key = uuid.uuid4().hex
+    first = client.post(
+        address("submit", project), body, format="json", headers={"Idempotency-Key": key}
+    )
+    again = client.post(
+        address("submit", project), body, format="json", headers={"Idempotency-Key": key}
+    )
+
+    assert lease["why"]["position"] == 1
+    assert first.status_code == 201
+    assert again.status_code == 200
+    assert first.json()["annotation"] == again.json()["annotation"]
+    assert first.json()["status"]["n_labelled"] == 1
+    undone = client.post(
+        address("undo", project), {"annotation": first.json()["annotation"]["id"]}, format="json"
+    )
+    assert undone.json()["lease"]["image"]["id"] == lease["image"]["id"]
+    assert undone.json()["status"]["n_labelled"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"class_ids": []}, 422, "invalid-classes"),
+        ({"class_ids": [10**9]}, 422, "invalid-classes"),
+        ({"class_ids": "cat"}, 400, "validation-error"),
+        ({"lease": str(uuid.uuid4())}, 404, "lease-unknown"),
+        ({"lease": "nonsense"}, 400, "validation-error"),
+        ({"surprise": 1}, 400, "validation-error"),
+        ({"seconds": -1}, 400, "validation-error"),
+    ],
+)
+def test_a_bad_submit_is_refused_with_a_problem_and_nothing_is_written(
+    project, client_of, change, status, code
+):
+    client = client_of(make_member(project))
+    lease = client.post(address("claim", project), {}, format="json").json()["leases"][0]
+    body = {"lease": lease["token"], "class_ids": [class_of(project).pk]} | change
+
+    answer = client.post(
+        address("submit", project), body, format="json", headers={"Idempotency-Key": "k"}
+    )
+
+    assert answer.status_code == status
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == code
+    assert not Annotation.objects.exists()
+
+
+def test_a_submit_without_a_key_is_told_to_send_one(project, client_of):
+    client = client_of(make_member(project))
+    lease = client.post(address("claim", project), {}, format="json").json()["leases"][0]
+
+    answer = client.post(
+        address("submit", project),
+        {"lease": lease["token"], "class_ids": [class_of(project).pk]},
+        format="json",
+    )
+
+    assert answer.json()["code"] == "idempotency-key-missing"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"n": 1, "client": "\\ud800"}',
+        '{"n": 1, "client": "a\\u0000b"}',
+        "[" * 100_000 + "]" * 100_000,
+        '{"n": NaN}',
+        '{"n": 1, "n": 2}',
+        '{"n": ' + "9" * 400 + "}",
+        "{",
+        "\xff",
+    ],
+)
+def test_poisonous_json_is_a_400_and_never_a_500(project, client_of, body):
+    client = client_of(make_member(project))
+
+    answer = client.generic(
+        "POST", address("claim", project), body.encode("latin-1"), content_type="application/json"
+    )
+
+    assert answer.status_code == 400
+
+
+def test_another_persons_lease_cannot_be_used(project, client_of):
+    holder, other = make_member(project), make_member(project)
+    lease = client_of(holder).post(address("claim", project), {}, format="json").json()["leases"][0]
+
+    for action in ("heartbeat", "release", "skip"):
+        answer = client_of(other).post(address(action, project, lease["token"]), {}, format="json")
+        assert answer.status_code == 404
+
+    assert Lease.objects.get(token=lease["token"]).state == Lease.State.LIVE
+
+
+ROUTES = [
+    ("get", "status", Role.ANNOTATOR),
+    ("post", "claim", Role.ANNOTATOR),
+    ("get", "queue_settings", Role.ANNOTATOR),
+    ("patch", "queue_settings", Role.LEAD),
+    ("get", "settings_history", Role.REVIEWER),
+    ("get", "ranking", Role.REVIEWER),
+    ("get", "leases", Role.LEAD),
+    ("get", "rounds", Role.ANNOTATOR),
+    ("post", "rounds", Role.LEAD),
+    ("get", "metrics", Role.ANNOTATOR),
+    ("get", "images", Role.ANNOTATOR),
+    ("post", "images", Role.LEAD),
+    ("get", "my_annotations", Role.ANNOTATOR),
+    ("get", "project", Role.ANNOTATOR),
+    ("patch", "project", Role.LEAD),
+    ("delete", "project", Role.LEAD),
+    ("get", "classes", Role.ANNOTATOR),
+    ("post", "classes", Role.LEAD),
+    ("get", "members", Role.REVIEWER),
+    ("get", "invitations", Role.LEAD),
+    ("post", "invitations", Role.LEAD),
+    ("get", "events", Role.REVIEWER),
+    ("post", "known", Role.LEAD),
+    ("post", "uploads", Role.LEAD),
+    ("get", "imports", Role.LEAD),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "needed"), ROUTES)
+def test_each_route_asks_for_its_role(project, client_of, method, name, needed):
+    people = {role: client_of(make_member(project, role)) for role in Role}
+    stranger = client_of(make_user())
+    where = address(name, project)
+
+    assert getattr(stranger, method)(where, {}, format="json").status_code == 404
+    for role in [role for role in Role if role < needed]:
+        assert getattr(people[role], method)(where, {}, format="json").status_code == 403
+    # An empty body may be refused for what is in it, but not for who sends it.
+    kind = "multipart" if name == "images" else "json"
+    assert getattr(people[needed], method)(where, {}, format=kind).status_code not in {
+        401,
+        403,
+        404,
+    }
+
+
+def test_without_a_login_the_api_answers_401_in_problem_json(project, client):
+    answer = client.get(address("status", project))
+
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "not-authenticated"
+    assert answer["WWW-Authenticate"] == "Bearer"
+
+
+def test_an_unknown_api_address_is_a_problem_too(project, client_of):
+    answer = client_of(make_user()).get("/api/v1/nonsense/")
+
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "not-found"
+
+
+def test_settings_are_changed_by_leads_checked_and_versioned(project, client_of):
+    lead = client_of(make_member(project, Role.LEAD))
+    where = address("queue_settings", project)
+    shown = lead.get(where)
+
+    changed = lead.patch(
+        where, {"heuristic": "entropy", "batch_size": 5}, format="json",
+        headers={"If-Match": shown["ETag"]},
+    )  # fmt: skip
+
+    assert changed.json()["heuristic"] == "entropy"
+    stale = lead.patch(where, {"batch_size": 6}, format="json", headers={"If-Match": shown["ETag"]})
+    assert stale.status_code == 412
+    for bad in (
+        {"heuristic": "magic"},
+        {"batch_size": 0},
+        {"exploration_share": 1.5},
+        {"lease_minutes": 0},
+        {"budget_kind": "percent", "budget_value": 101},
+        {"budget_value": 0},
+        {"batch": 3},
+    ):
+        assert lead.patch(where, bad, format="json").status_code == 400, bad
+    history = lead.get(address("settings_history", project)).json()["results"]
+    assert history[0]["changes"] == {"heuristic": ["margin", "entropy"], "batch_size": [20, 5]}
+
+
+def test_a_round_is_started_once_and_a_second_request_names_the_first(project, client_of):
+    lead = client_of(make_member(project, Role.LEAD))
+
+    first = lead.post(address("rounds", project), {}, format="json")
+    second = lead.post(address("rounds", project), {}, format="json")
+
+    assert first.status_code == 201
+    assert second.status_code == 409
+    assert second.json()["round"]["id"] == first.json()["id"]
+    assert Round.objects.count() == 1
+
+
+def test_the_status_is_not_sent_again_while_nothing_changes(project, client_of):
+    client = client_of(make_member(project))
+    first = client.get(address("status", project))
+
+    again = client.get(address("status", project), headers={"If-None-Match": first["ETag"]})
+
+    assert again.status_code == 304
+    client.post(address("claim", project), {}, format="json")
+    changed = client.get(address("status", project), headers={"If-None-Match": first["ETag"]})
+    assert changed.status_code == 200
+
+
+def test_claiming_takes_the_same_number_of_queries_for_one_and_for_many_images(
+    client_of, django_assert_max_num_queries
+):
+    for n in (3, 60):
+        project = make_project()
+        make_ranking(project, make_images(project, n))
+        client = client_of(make_member(project))
+        client.post(address("claim", project), {}, format="json")
+
+        with django_assert_max_num_queries(32):
+            client.post(address("claim", project), {"n": 3, "client": "b"}, format="json")
+
+
+def test_an_explored_image_carries_no_guess(project, client_of):
+    ranked = project.rankings.get().positions.get(position=1)
+    ranked.explored, ranked.draw_probability = True, 0.2
+    ranked.top_classes = [[class_of(project).pk, 0.9]]
+    ranked.save()
+
+    answer = client_of(make_member(project)).post(address("claim", project), {}, format="json")
+
+    lease = answer.json()["leases"][0]
+    assert lease["suggestion"] is None
+    assert lease["why"]["top_classes"] == []
+    assert lease["why"]["explored"]
+    assert lease["why"]["draw_probability"] == 0.2
+
+
+def test_a_ranked_image_carries_the_models_guess_and_why(project, client_of):
+    cat, dog = class_of(project, "cat"), class_of(project, "dog")
+    ranked = project.rankings.get().positions.get(position=1)
+    ranked.top_classes = [[cat.pk, 0.5], [dog.pk, 0.4]]
+    ranked.save()
+
+    answer = client_of(make_member(project)).post(address("claim", project), {}, format="json")
+
+    lease = answer.json()["leases"][0]
+    assert lease["suggestion"] == {"class_ids": [cat.pk], "probability": 0.5}
+    assert "between cat (50%) and dog (40%)" in lease["why"]["sentence"]
