@@ -109,8 +109,9 @@ def variance(probabilities: FloatArray) -> FloatArray:
 
     Source: as :func:`population_variance`. It orders exactly as the Gini impurity.
     """
+    spread = population_variance(probabilities)
     n_classes = probabilities.shape[1]
-    scaled = population_variance(probabilities) * n_classes**2 / (n_classes - 1)
+    scaled = spread * n_classes**2 / (n_classes - 1)
     return np.clip(1.0 - scaled, 0.0, 1.0)
 
 

@@ -69,7 +69,8 @@ def test_an_unknown_or_undownloadable_backbone_says_what_to_do(tmp_path, monkeyp
     def refuse(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    from ml.torchvision_compat import torchvision
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", refuse)
     with pytest.raises(backbones.BackboneUnavailableError, match="bundled backbone"):
         backbones.load_backbone("resnet50", cache_dir=tmp_path)
