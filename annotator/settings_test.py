@@ -9,7 +9,7 @@ os.environ["ANNOTATOR_DATA_DIR"] = tempfile.mkdtemp(prefix="annotator-tests-")
 os.environ["ANNOTATOR_DATABASE_URL"] = os.environ.get("ANNOTATOR_TEST_POSTGRES_URL", "")
 
 from annotator.settings import *  # noqa: F403
-from annotator.settings import DATABASES, MIDDLEWARE, STORAGES
+from annotator.settings import DATA_DIR, DATABASES, MIDDLEWARE, STORAGES
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = STORAGES | {
@@ -18,4 +18,7 @@ STORAGES = STORAGES | {
 MIDDLEWARE = [name for name in MIDDLEWARE if "whitenoise" not in name]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_BROKER_URL = "memory://"
-DATABASES["default"]["TEST"] = {}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A real file: the in-memory database of tests locks in ways a file does not.
+    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
+    DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"

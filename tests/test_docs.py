@@ -1,0 +1,50 @@
+import re
+from pathlib import Path
+
+from django.apps import apps
+
+from workqueue.heuristics import HEURISTICS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_every_setting_of_the_environment_is_in_the_table():
+    used = set(
+        re.findall(
+            r'environment\.(?:text|flag|number|items)\(\s*"([A-Z0-9_]+)"',
+            (ROOT / "annotator" / "settings.py").read_text(),
+        )
+    ) | {"SECRET_KEY"}
+    table = (DOCS / "operations.md").read_text()
+
+    missing = [name for name in sorted(used) if f"`ANNOTATOR_{name}`" not in table]
+
+    assert missing == []
+
+
+def test_every_model_is_in_the_glossary():
+    glossary = (DOCS / "glossary.md").read_text()
+    ours = ("accounts", "events", "ingest", "jobs", "labeling", "workqueue")
+    models = [model.__name__ for label in ours for model in apps.get_app_config(label).get_models()]
+
+    assert [name for name in models if f"**{name}**" not in glossary] == []
+
+
+def test_every_heuristic_has_its_chapter():
+    chapters = (DOCS / "heuristics.md").read_text()
+
+    assert [e["title"] for e in HEURISTICS if f"## {e['title']}" not in chapters] == []
+
+
+def test_every_benchmark_stands_in_the_table_of_figures():
+    figures = (DOCS / "benchmarks.md").read_text()
+    commands = [path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")]
+
+    assert [name for name in commands if f"benchmarks.{name}" not in figures] == []
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} -> {target}"
