@@ -47,6 +47,17 @@ def create_admin(*, username: str, password: str | None) -> tuple[User, str]:
     return user, password
 
 
+def ensure_robot(*, username: str, name: str) -> User:
+    """Return the user a command acts as; nobody can sign in as it."""
+    user, created = User.objects.get_or_create(
+        username=username, defaults={"is_active": False, "first_name": name}
+    )
+    if created:
+        user.set_unusable_password()
+        user.save(update_fields=["password"])
+    return user
+
+
 @transaction.atomic
 def create_token(
     *, user: User, name: str, now: datetime, lifetime: timedelta | None = None

@@ -62,7 +62,8 @@ export class Outbox extends EventTarget {
   async add({ key, url, body }) {
     const entry = { key, url, body, user: this.#user, made: Date.now() + Math.random() };
     this.#entries.push(entry);
-    this.#become("saving");
+    // While the connection is gone the page must go on saying so.
+    this.#become(this.#state === "saved" ? "saving" : this.#state);
     await this.#storage.put(entry);
     this.flush();
   }

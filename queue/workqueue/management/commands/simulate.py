@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from annotator.accounts.models import User
+from annotator.accounts import services as accounts
 from annotator.labeling import services as labeling
 from workqueue import simulation
 from workqueue.curve_plot import Line, draw_curves
@@ -65,7 +65,7 @@ class Command(BaseCommand):
     def _compare(
         self, pool: list[LabelledFile], test: list[LabelledFile], options: dict[str, Any]
     ) -> list[simulation.Curve]:
-        user, _ = User.objects.get_or_create(username="simulation", defaults={"is_active": False})
+        user = accounts.ensure_robot(username="simulation", name="Simulation")
         self.stdout.write(f"{len(pool)} images to label, {len(test)} to measure on")
         test_set = simulation.build_test_set(test)
         curves = []

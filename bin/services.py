@@ -1,0 +1,122 @@
+"""Throw-away PostgreSQL and Redis servers for tests. Stdlib only."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+STARTUP_S = 30.0
+
+
+class NotAvailableError(Exception):
+    """The server's programs are not on this machine."""
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens.
+
+    Raises:
+        NotAvailableError: nobody does in time.
+    """
+    deadline = time.monotonic() + STARTUP_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise NotAvailableError(f"nothing answers on port {port} after {STARTUP_S:.0f} s")
+
+
+def _as_postgres() -> list[str]:
+    """Return how to run a program as somebody PostgreSQL accepts: it refuses root."""
+    if os.geteuid() != 0:
+        return []
+    try:
+        pwd.getpwnam("postgres")
+    except KeyError as error:
+        raise NotAvailableError("PostgreSQL refuses root and there is no user postgres") from error
+    return ["runuser", "-u", "postgres", "--"]
+
+
+class Postgres:
+    """A PostgreSQL server with data in a temporary folder."""
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            NotAvailableError: it is not installed.
+        """
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        programs = found[-1].parent if found else None
+        if programs is None and (initdb := shutil.which("initdb")):
+            programs = Path(initdb).parent
+        if programs is None:
+            raise NotAvailableError("PostgreSQL is not installed")
+        user = _as_postgres()
+        self._folder = Path(tempfile.mkdtemp(prefix="annotator-postgres-"))
+        if user:
+            shutil.chown(self._folder, "postgres")
+        self.port = free_port()
+        data = self._folder / "data"
+        initdb_command = [
+            *user, str(programs / "initdb"), "-D", str(data), "-U", "annotator",
+            "--auth=trust", "-E", "UTF8", "--no-sync",
+        ]  # fmt: skip
+        subprocess.run(initdb_command, check=True, capture_output=True, cwd="/")
+        self._process = subprocess.Popen(
+            [
+                *user, str(programs / "postgres"), "-D", str(data), "-p", str(self.port),
+                "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}",
+                "-c", "fsync=off",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )  # fmt: skip
+        wait_for_port(self.port)
+        self.url = f"postgres://annotator@127.0.0.1:{self.port}/postgres"
+
+    def stop(self) -> None:
+        """Stop it and delete its data."""
+        self._process.terminate()
+        self._process.wait(timeout=20)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Redis:
+    """A Redis server that keeps nothing."""
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            NotAvailableError: it is not installed.
+        """
+        program = shutil.which("redis-server")
+        if program is None:
+            raise NotAvailableError("Redis is not installed")
+        self.port = free_port()
+        self._process = subprocess.Popen(
+            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""],
+            stdout=subprocess.DEVNULL,
+            cwd=tempfile.gettempdir(),
+        )
+        wait_for_port(self.port)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._process.terminate()
+        self._process.wait(timeout=20)

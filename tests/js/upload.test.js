@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { filesBelow, isZip, readableSize } from "../../static/js/upload/folder.js";
+import { UploadQueue } from "../../static/js/upload/upload_queue.js";
+
+const file = (name, size = 10) => ({ name, size, type: "" });
+const finished = (queue) => new Promise((done) => queue.addEventListener("finished", (event) => done(event.detail), { once: true }));
+const broken = () => Object.assign(new Error("offline"), { isTemporary: true });
+
+test("every file is sent once, some at a time, and counted by its answer", async () => {
+  let running = 0;
+  let most = 0;
+  const queue = new UploadQueue({
+    parallel: 3,
+    send: async (item) => {
+      most = Math.max(most, (running += 1));
+      await new Promise((done) => setTimeout(done, 2));
+      running -= 1;
+      return { result: item.file.name.startsWith("dup") ? "duplicate" : "added", reason: "" };
+    },
+  });
+  queue.add([file("a"), file("b"), file("dup"), file("c"), file("d")]);
+
+  const done = finished(queue);
+  queue.start();
+  const counts = await done;
+
+  assert.equal(most, 3);
+  assert.deepEqual([counts.added, counts.duplicate, counts.done, counts.sent], [4, 1, 5, 50]);
+});
+
+test("a broken connection is tried again until it works", async () => {
+  const tries = new Map();
+  const queue = new UploadQueue({
+    wait: async () => {},
+    send: async (item) => {
+      const n = (tries.get(item.file.name) ?? 0) + 1;
+      tries.set(item.file.name, n);
+      if (n < 4) throw broken();
+      return { result: "added" };
+    },
+  });
+  queue.add([file("a"), file("b")]);
+
+  const done = finished(queue);
+  queue.start();
+
+  assert.equal((await done).added, 2);
+  assert.equal(tries.get("a"), 4);
+});
+
+test("what the server refuses for good is listed and can be tried again by hand", async () => {
+  let isFixed = false;
+  const queue = new UploadQueue({
+    send: async () => {
+      if (!isFixed) throw new Error("too large");
+      return { result: "added" };
+    },
+  });
+  queue.add([file("a")]);
+  let done = finished(queue);
+  queue.start();
+  assert.equal((await done).failed, 1);
+  assert.equal(queue.items[0].reason, "too large");
+
+  isFixed = true;
+  done = finished(queue);
+  queue.retryFailed();
+
+  assert.equal((await done).added, 1);
+});
+
+test("files the server has already are not sent", async () => {
+  const sent = [];
+  const queue = new UploadQueue({
+    parallel: 1,
+    send: async (item) => {
+      sent.push(item.file.name);
+      return { result: "added" };
+    },
+  });
+  const files = [file("a"), file("b"), file("c")];
+  queue.add(files);
+  queue.markDuplicates([files[1]]);
+
+  const done = finished(queue);
+  queue.start();
+  const counts = await done;
+
+  assert.deepEqual(sent, ["a", "c"]);
+  assert.equal(counts.duplicate, 1);
+});
+
+test("cancelling leaves nothing waiting", async () => {
+  const queue = new UploadQueue({ parallel: 1, send: () => new Promise(() => {}) });
+  queue.add([file("a"), file("b")]);
+  queue.start();
+
+  queue.cancel();
+
+  assert.equal(queue.items[1].state, "failed");
+});
+
+test("a dropped folder gives all files below it, without clutter", async () => {
+  const entry = (name) => ({ name, isFile: true, file: (then) => then(file(name)) });
+  const folder = (name, children) => {
+    const groups = [children.slice(0, 2), children.slice(2), []];
+    return { name, isDirectory: true, createReader: () => ({ readEntries: (then) => then(groups.shift()) }) };
+  };
+
+  const found = await filesBelow(folder("all", [entry("a.jpg"), entry(".DS_Store"), folder("sub", [entry("b.jpg"), entry("Thumbs.db")])]));
+
+  assert.deepEqual(found.map((item) => item.name), ["a.jpg", "b.jpg"]);
+});
+
+test("zips are told by name or type and sizes are readable", () => {
+  assert.equal(isZip(file("a.ZIP")), true);
+  assert.equal(isZip(file("a.jpg")), false);
+  assert.equal(readableSize(999), "999 B");
+  assert.equal(readableSize(1_234_567), "1.2 MB");
+});
