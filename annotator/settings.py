@@ -185,7 +185,7 @@ REST_FRAMEWORK = {
 
 LEARNING_WORKER = environment.text("WORKER") == "learning"
 
-CELERY_BROKER_URL = "filesystem://" if EMBEDDED_BROKER else BROKER_URL
+CELERY_BROKER_URL = "embedded://" if EMBEDDED_BROKER else BROKER_URL
 if EMBEDDED_BROKER:
     _broker_dir = DATA_DIR / "broker"
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {

@@ -53,6 +53,7 @@ class Child:
                 preexec_fn=_die_with_parent,
             )
         self.started_at = now
+        self.log.with_suffix(".pid").write_text(str(self.process.pid))
 
     def back_off(self, now: float) -> float:
         """Return how long to wait before the next start, after another death."""

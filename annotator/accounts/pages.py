@@ -115,10 +115,11 @@ def account(request: HttpRequest) -> HttpResponse:
 @login_required
 def password_change(request: HttpRequest) -> HttpResponse:
     """Change the password; the session goes on."""
-    form = PasswordChangeForm(request.user, request.POST or None)
+    user = User.objects.get(pk=request.user.pk)
+    form = PasswordChangeForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         form.save()
-        update_session_auth_hash(request, form.user)
+        update_session_auth_hash(request, user)
         messages.success(request, "Your password is changed.")
         return redirect("account")
     return render(request, "accounts/password_change.html", {"form": form})

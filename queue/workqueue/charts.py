@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH, HEIGHT = 680, 260
+WIDTH, HEIGHT = 1000, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 32
 
 

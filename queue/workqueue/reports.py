@@ -76,9 +76,10 @@ def measured_on(project: Project, rounds: list[Round]) -> str:
     """Return the sentence that says what the accuracy stands for."""
     last = next((entry for entry in reversed(rounds) if entry.metrics.get("accuracy")), None)
     if last is None:
+        so_far = rounds[-1].metrics.get("n_measurable", 0) if rounds else 0
         return (
-            "No accuracy yet. It is measured on images drawn at random, and too few of these "
-            "have labels so far."
+            "No accuracy yet. It is measured on images drawn at random: "
+            f"{so_far} of these have labels so far, and 10 are needed."
         )
     n = last.metrics["accuracy"]["n"]
     sentence = (

@@ -32,11 +32,13 @@ test("the help lists the classes first and every command once", () => {
 
   assert.deepEqual(rows[0], { keys: ["1"], says: "cat" });
   assert.ok(rows.every((row) => row.says));
+  assert.equal(rows.filter((row) => row.keys.includes("0")).length, 0);
+  assert.equal(helpOf([], "several_classes").filter((row) => row.keys.includes("0")).length, 1);
 });
 
 test("the history keeps the last twenty and looks back and forth", () => {
   const history = new LabelHistory();
-  for (let n = 0; n < DEPTH + 5; n += 1) history.push({ key: `k${n}`, annotation: null, classIds: [n] });
+  for (let n = 0; n < DEPTH + 5; n += 1) history.push({ key: `k${n}`, annotation: null, image: { id: n }, classIds: [n] });
 
   assert.equal(history.size, DEPTH);
   assert.equal(history.newest.key, `k${DEPTH + 4}`);
@@ -51,10 +53,13 @@ test("the history keeps the last twenty and looks back and forth", () => {
   assert.equal(history.size, DEPTH - 1);
 });
 
-test("labels of earlier visits can be looked at, the newest first", () => {
+test("labels of earlier visits can be looked at below those given since, the newest first", () => {
   const history = new LabelHistory();
-  history.fill([{ id: 3, image: {}, class_ids: [1] }, { id: 2, image: {}, class_ids: [2] }]);
+  history.push({ key: "new", annotation: null, image: { id: 9 }, classIds: [1] });
+  history.fill([{ id: 3, image: { id: 5 }, class_ids: [1] }, { id: 2, image: { id: 6 }, class_ids: [2] }]);
 
+  history.older();
+  assert.equal(history.shown.key, "new");
   history.older();
   assert.equal(history.shown.annotation, 3);
   history.older();
@@ -102,16 +107,30 @@ test("images are decoded in the order they will be needed, and forgotten when th
     if (url === "broken") throw new Error("no");
     return {};
   });
-  const leases = ["a", "broken", "c"].map((url) => ({ token: url, image: { display_url: url } }));
+  const images = ["a", "broken", "c"].map((url) => ({ display_url: url }));
 
-  prefetch.want(leases);
+  prefetch.want(images);
 
   assert.deepEqual(started, ["a", "broken", "c"]);
-  assert.equal(await prefetch.ready(leases[0]), true);
-  assert.equal(prefetch.isReady(leases[0]), true);
-  assert.equal(await prefetch.ready(leases[1]), false);
-  prefetch.want([leases[2]]);
-  assert.equal(prefetch.isReady(leases[0]), false);
+  assert.equal(await prefetch.ready(images[0]), true);
+  assert.equal(prefetch.isReady(images[0]), true);
+  prefetch.want([images[2]]);
+  assert.equal(prefetch.isReady(images[0]), false);
+});
+
+test("an image that failed is tried again when its turn comes", async () => {
+  let isOnline = false;
+  const prefetch = new Prefetch(async () => {
+    if (!isOnline) throw new Error("no");
+  });
+  const image = { display_url: "a" };
+  prefetch.want([image]);
+  await new Promise((done) => setTimeout(done));
+
+  assert.equal(await prefetch.ready(image), false);
+  isOnline = true;
+
+  assert.equal(await prefetch.ready(image), true);
 });
 
 test("a pasted list becomes classes", () => {

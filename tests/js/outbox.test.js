@@ -125,3 +125,46 @@ test("a label that was not sent yet can be taken back without the server", async
   assert.deepEqual(sent, ["a"]);
   assert.equal(await outbox.takeBack("a"), false);
 });
+
+test("a full disk keeps no label from the server", async () => {
+  const storage = { ...inMemory(), put: async () => { throw new Error("quota"); } };
+  const { outbox, sent } = setUp({ storage });
+  const warned = [];
+  outbox.addEventListener("not-kept", (event) => warned.push(event.detail.entry.key));
+
+  await outbox.add(entry("a"));
+  await settled();
+
+  assert.deepEqual(sent, ["a"]);
+  assert.deepEqual(warned, ["a"]);
+});
+
+test("a label refused because somebody else signed in waits for its owner", async () => {
+  let current = 2;
+  const { outbox, sent, wake } = setUp({ answers: [refused()], whoAmI: async () => current });
+
+  await outbox.add(entry("a"));
+  await settled();
+  assert.equal(outbox.state, "other-user");
+
+  current = 1;
+  wake();
+  await settled();
+  assert.deepEqual(sent, ["a"]);
+});
+
+test("a label taken back in the tab that gave it is not sent by another", async () => {
+  const storage = inMemory();
+  const first = setUp({ storage, answers: [offline()] });
+  await first.outbox.add(entry("a"));
+  await first.outbox.add(entry("b"));
+  const second = setUp({ storage, answers: [offline()] });
+  await second.outbox.load();
+  await settled();
+
+  await first.outbox.takeBack("b");
+  second.wake();
+  await settled();
+
+  assert.deepEqual(second.sent, ["a"]);
+});

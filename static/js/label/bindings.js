@@ -2,19 +2,26 @@
 import { commandOf } from "./keymap.js";
 
 const PAN = 80;
+const REPEATING = /zoom|pan|dark|bright|contrast/;
+/** Commands that finish an image: a double click must not finish the next one as well. */
+const LABELING = new Set(["accept", "submit", "none", "undo"]);
+const DOUBLE_CLICK_MS = 300;
 
-/** @param {Document} page */
-export function bindKeys(page, session, screen, classes) {
+/**
+ * @param {Document} page
+ * @param {{session: object, screen: object, panel: object, classes: object[]}} parts
+ */
+export function bindKeys(page, { session, screen, panel, classes }) {
   const commands = {
-    enter: () => session.enter(),
-    accept: () => session.accept(),
-    submit: () => session.submitChosen(),
-    none: () => session.submitNone(),
+    enter: (at) => session.enter(at),
+    accept: (at) => session.accept(at),
+    submit: (at) => session.submitChosen(at),
+    none: (at) => session.submitNone(at),
     skip: () => session.canSkip && screen.askSkip((reason) => session.skip(reason)),
     undo: () => session.undo(),
     previous: () => session.previous(),
     next: () => session.next(),
-    search: () => session.panel.focusSearch(),
+    search: () => panel.focusSearch(),
     unskip: () => session.unskip(),
     "check-again": () => session.checkAgain(),
     "reload-image": () => session.reloadImage(),
@@ -25,35 +32,56 @@ export function bindKeys(page, session, screen, classes) {
     "pan-right": () => screen.stage.pan(-PAN, 0),
     "pan-up": () => screen.stage.pan(0, PAN),
     "pan-down": () => screen.stage.pan(0, -PAN),
-    darker: () => screen.stage.adjust("brightness", -10),
-    brighter: () => screen.stage.adjust("brightness", 10),
-    "less-contrast": () => screen.stage.adjust("contrast", -10),
-    "more-contrast": () => screen.stage.adjust("contrast", 10),
+    darker: () => screen.adjust("brightness", -10),
+    brighter: () => screen.adjust("brightness", 10),
+    "less-contrast": () => screen.adjust("contrast", -10),
+    "more-contrast": () => screen.adjust("contrast", 10),
     "reset-view": () => screen.resetView(),
     adjust: () => screen.toggleAdjust(),
     why: () => screen.why.toggle(),
     instructions: () => screen.open("instructions"),
     help: () => screen.open("help"),
+    dismiss: () => screen.showProblem(""),
   };
+  const run = async (command, at) => {
+    try {
+      await commands[command](at);
+    } catch (error) {
+      session.report(error);
+    }
+  };
+  let clickedAt = -Infinity;
 
   page.addEventListener("keydown", (event) => {
-    if (page.querySelector("dialog[open]") || isTyping(event.target)) return;
+    if (event.defaultPrevented || isTyping(event)) return;
+    // Enter and space on a focused button press that button, but once, however long they are held.
+    if (/^(Enter| )$/.test(event.key) && event.target.closest("button, a, summary")) {
+      if (event.repeat) event.preventDefault();
+      return;
+    }
     const found = commandOf(event, classes);
     if (!found) return;
-    // Enter and space on a focused button press that button.
-    if (event.key === "Enter" && event.target.closest("button, a, summary")) return;
     event.preventDefault();
     // A key held down must not label image after image.
-    if (event.repeat && !/zoom|pan|dark|bright|contrast/.test(found.command)) return;
-    if (found.command === "class") session.choose(found.classId);
-    else commands[found.command]();
+    if (event.repeat && !REPEATING.test(found.command)) return;
+    if (found.command === "class") session.choose(found.classId, event.timeStamp);
+    else run(found.command, event.timeStamp);
   });
   page.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-do]");
-    if (button) commands[button.dataset.do]?.();
+    const button = event.target.closest("[data-do], summary");
+    if (!button) return;
+    // After a click of the mouse, Enter must not press the same button again.
+    if (event.detail) button.blur();
+    const command = button.dataset.do;
+    if (!command) return;
+    if (LABELING.has(command) && event.timeStamp - clickedAt < DOUBLE_CLICK_MS) return;
+    clickedAt = event.timeStamp;
+    run(command, event.timeStamp);
   });
 }
 
-function isTyping(target) {
-  return Boolean(target.closest?.("textarea, select, input:not([type='range'])"));
+/** Whether a key belongs to the field that has the focus. */
+function isTyping({ key, target }) {
+  if (target.closest?.("input[type='range']")) return /^(Arrow|Home|End|Page)/.test(key);
+  return Boolean(target.closest?.("textarea, select, input, dialog"));
 }

@@ -1,6 +1,9 @@
 /** The classes as buttons, with a search where there are many. */
 
-const MANY = 12;
+/** Digits reach nine classes; with more of them there is a search. */
+const MANY = 9;
+/** The second click of a double click on a class is meant for the image that has just gone. */
+const DOUBLE_CLICK_MS = 300;
 
 export class ClassPanel {
   #classes;
@@ -8,11 +11,12 @@ export class ClassPanel {
   #search;
   #onChoose;
   #chosen = new Set();
+  #clicked = { id: 0, at: -Infinity };
 
   /**
    * @param {{list: HTMLElement, searchBox: HTMLElement, search: HTMLInputElement}} places
    * @param {{id: number, name: string, colour: string, hotkey: string}[]} classes
-   * @param {(id: number) => void} onChoose
+   * @param {(id: number, pressedAt: number) => void} onChoose
    */
   constructor({ list, searchBox, search }, classes, onChoose) {
     this.#list = list;
@@ -27,7 +31,10 @@ export class ClassPanel {
       if (!button) return;
       // After a click of the mouse, Enter must mean the suggestion and not this button again.
       if (event.detail) button.blur();
-      this.#onChoose(Number(button.dataset.class));
+      const [id, at] = [Number(button.dataset.class), event.timeStamp];
+      if (id === this.#clicked.id && at - this.#clicked.at < DOUBLE_CLICK_MS) return;
+      this.#clicked = { id, at };
+      this.#onChoose(id, at);
     });
     this.#draw();
   }
@@ -71,9 +78,10 @@ export class ClassPanel {
     if (event.key !== "Enter") return;
     event.preventDefault();
     event.stopPropagation();
+    if (event.repeat) return;
     const [first] = this.#matching();
     this.#leaveSearch();
-    if (first) this.#onChoose(first.id);
+    if (first) this.#onChoose(first.id, event.timeStamp);
   }
 
   #leaveSearch() {
@@ -85,6 +93,8 @@ export class ClassPanel {
   #draw() {
     const shown = this.#matching();
     this.#list.replaceChildren(...shown.map((entry) => this.#button(entry)));
+    // Enter takes the first match: show which one that is.
+    if (this.#search.value.trim()) this.#list.firstElementChild?.classList.add("is-first");
     if (!shown.length) {
       const nothing = document.createElement("p");
       nothing.className = "class-list-more";

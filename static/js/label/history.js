@@ -33,9 +33,11 @@ export class LabelHistory {
     return this.#back ? this.#steps.at(-this.#back) : null;
   }
 
-  /** Start with the labels of earlier visits, newest first as the server lists them. */
+  /** Put the labels of earlier visits below those given since, newest first as the server lists them. */
   fill(annotations) {
-    this.#steps = annotations
+    const known = new Set(this.#steps.map((step) => step.image.id));
+    const earlier = annotations
+      .filter((entry) => !known.has(entry.image.id))
       .map((entry) => ({
         key: "",
         annotation: entry.id,
@@ -43,8 +45,8 @@ export class LabelHistory {
         classIds: entry.class_ids,
         lease: null,
       }))
-      .reverse()
-      .slice(-DEPTH);
+      .reverse();
+    this.#steps = [...earlier, ...this.#steps].slice(-DEPTH);
   }
 
   /** @param {Step} step */
@@ -54,9 +56,14 @@ export class LabelHistory {
     this.#back = 0;
   }
 
+  /** @returns {Step | null} the step that was sent with this key */
+  find(key) {
+    return this.#steps.find((entry) => entry.key && entry.key === key) ?? null;
+  }
+
   /** The server has answered: from now on the label has an id. */
   answered(key, annotation) {
-    const step = this.#steps.find((entry) => entry.key && entry.key === key);
+    const step = this.find(key);
     if (step) step.annotation = annotation;
   }
 

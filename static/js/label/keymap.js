@@ -8,7 +8,7 @@ export const KEYS = [
   { keys: ["ArrowLeft", "p"], command: "previous", says: "Look at the previous image" },
   { keys: ["ArrowRight"], command: "next", says: "Forward again, to the queue" },
   { keys: ["/"], command: "search", says: "Find a class by name" },
-  { keys: ["0"], command: "none", says: "None of the classes (several classes per image)" },
+  { keys: ["0"], command: "none", says: "None of the classes is in the image" },
   { keys: ["+", "="], command: "zoom-in", says: "Zoom in (or the wheel, or two fingers)" },
   { keys: ["-"], command: "zoom-out", says: "Zoom out" },
   { keys: ["f"], command: "fit", says: "Fit the image into the window" },
@@ -60,10 +60,11 @@ export function commandOf(event, classes) {
   return found ? { command: found.command } : null;
 }
 
-/** @returns {{keys: string[], says: string}[]} what the help lists */
-export function helpOf(classes) {
+/** @returns {{keys: string[], says: string}[]} what the help lists for a kind of project */
+export function helpOf(classes, kind) {
   const hotkeys = classes.filter((entry) => entry.hotkey);
-  const rows = KEYS.filter((entry) => entry.says).map((entry) => ({
+  const isUsed = (entry) => entry.says && (entry.command !== "none" || kind === "several_classes");
+  const rows = KEYS.filter(isUsed).map((entry) => ({
     keys: entry.keys.filter((key) => key !== "=" && key !== "Meta+z").map((key) => SHOWN[key] ?? key),
     says: entry.says,
   }));

@@ -7,7 +7,7 @@
 const RETRY_MS = [500, 1000, 2000, 4000, 8000, 15000];
 
 /**
- * @typedef {{key: string, user: number, url: string, body: object, made: number}} Entry
+ * @typedef {{key: string, user: number, url: string, body: object, made: number}} Entry `made` orders them
  * @typedef {"saved" | "saving" | "offline" | "signed-out" | "other-user"} State
  */
 export class Outbox extends EventTarget {
@@ -16,6 +16,9 @@ export class Outbox extends EventTarget {
   #running = false;
   #tries = 0;
   #timer = 0;
+  #lastMade = 0;
+  /** Keys that an earlier page left behind: another tab may hold them as well. */
+  #inherited = new Set();
   #send;
   #storage;
   #whoAmI;
@@ -53,18 +56,26 @@ export class Outbox extends EventTarget {
   async load() {
     const left = (await this.#storage.all(this.#user)).sort((a, b) => a.made - b.made);
     const known = new Set(this.#entries.map((entry) => entry.key));
-    this.#entries = [...left.filter((entry) => !known.has(entry.key)), ...this.#entries];
-    if (left.length) this.flush();
-    return left.length;
+    const inherited = left.filter((entry) => !known.has(entry.key));
+    for (const entry of inherited) this.#inherited.add(entry.key);
+    this.#entries = [...inherited, ...this.#entries];
+    if (inherited.length) this.flush();
+    return inherited.length;
   }
 
   /** Keep an entry and start sending. */
   async add({ key, url, body }) {
-    const entry = { key, url, body, user: this.#user, made: Date.now() + Math.random() };
+    this.#lastMade = Math.max(Date.now(), this.#lastMade + 1);
+    const entry = { key, url, body, user: this.#user, made: this.#lastMade };
     this.#entries.push(entry);
     // While the connection is gone the page must go on saying so.
     this.#become(this.#state === "saved" ? "saving" : this.#state);
-    await this.#storage.put(entry);
+    try {
+      await this.#storage.put(entry);
+    } catch (error) {
+      // A full disk must not keep the label from the server.
+      this.dispatchEvent(new CustomEvent("not-kept", { detail: { entry, error } }));
+    }
     this.flush();
   }
 
@@ -102,6 +113,7 @@ export class Outbox extends EventTarget {
     const entry = this.#entries[0];
     try {
       if (this.#state === "signed-out" || this.#state === "other-user") await this.#checkUser();
+      if (await this.#wasTakenElsewhere(entry)) return true;
       const answer = await this.#send(entry);
       await this.#remove(entry);
       this.#tries = 0;
@@ -111,6 +123,15 @@ export class Outbox extends EventTarget {
     } catch (error) {
       return this.#failed(entry, error);
     }
+  }
+
+  /** An inherited entry that left the storage was sent, or taken back, by the tab that made it. */
+  async #wasTakenElsewhere(entry) {
+    if (!this.#inherited.has(entry.key)) return false;
+    const kept = await this.#storage.all(this.#user);
+    if (kept.some((other) => other.key === entry.key)) return false;
+    this.#entries = this.#entries.filter((other) => other !== entry);
+    return true;
   }
 
   async #checkUser() {
@@ -123,6 +144,12 @@ export class Outbox extends EventTarget {
     if (error.needsLogin) return this.#pause("signed-out");
     if (error.isTemporary) return this.#pause("offline");
     if (error.status === undefined) throw error;
+    // A lease of mine is unknown to somebody else: then the label waits for me instead of going.
+    try {
+      await this.#checkUser();
+    } catch (reason) {
+      return this.#failed(entry, reason);
+    }
     await this.#remove(entry);
     this.dispatchEvent(new CustomEvent("refused", { detail: { entry, error } }));
     return true;
@@ -130,7 +157,12 @@ export class Outbox extends EventTarget {
 
   async #remove(entry) {
     this.#entries = this.#entries.filter((other) => other.key !== entry.key);
-    await this.#storage.remove(entry.key);
+    try {
+      await this.#storage.remove(entry.key);
+    } catch (error) {
+      // Sent again by a later page it does no harm: the key is the same.
+      this.dispatchEvent(new CustomEvent("not-kept", { detail: { entry, error } }));
+    }
   }
 
   #pause(state) {

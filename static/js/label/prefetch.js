@@ -1,60 +1,62 @@
 /** Downloads and decodes images before they are needed. */
 
-/** @typedef {{url: string, ready: Promise<boolean>, isReady: boolean}} Decoded */
+/** @typedef {{ready: Promise<boolean>, isReady: boolean, hasFailed: boolean, kept?: unknown}} Decoded */
 export class Prefetch {
-  /** @type {Map<string, Decoded>} token -> image */
+  /** @type {Map<string, Decoded>} address -> image */
   #images = new Map();
   #load;
 
-  /** @param {(url: string) => Promise<void>} [load] resolves when the image can be painted */
+  /** @param {(url: string, isUrgent: boolean) => Promise<unknown>} [load] resolves when the image can be painted */
   constructor(load = loadAndDecode) {
     this.#load = load;
   }
 
-  /** Start on the images of these leases, in their order, and forget all others. */
-  want(leases) {
-    const tokens = new Set(leases.map((lease) => lease.token));
-    for (const token of this.#images.keys()) {
-      if (!tokens.has(token)) this.#images.delete(token);
+  /** Start on these images, in their order, and forget all others. */
+  want(images) {
+    const urls = new Set(images.map((image) => image.display_url));
+    for (const url of this.#images.keys()) {
+      if (!urls.has(url)) this.#images.delete(url);
     }
-    for (const lease of leases) {
-      if (!this.#images.has(lease.token)) this.#start(lease);
-    }
+    images.forEach((image, index) => {
+      if (!this.#images.has(image.display_url)) this.#start(image, index === 0);
+    });
   }
 
   /** Whether the image can be painted at once. */
-  isReady(lease) {
-    return this.#images.get(lease.token)?.isReady ?? false;
+  isReady(image) {
+    return this.#images.get(image.display_url)?.isReady ?? false;
   }
 
-  /** @returns {Promise<boolean>} false when the image cannot be shown */
-  ready(lease) {
-    if (!this.#images.has(lease.token)) this.#start(lease);
-    return this.#images.get(lease.token).ready;
+  /**
+   * An image that failed before is tried once more: the connection may be back.
+   * @returns {Promise<boolean>} false when the image cannot be shown
+   */
+  ready(image) {
+    const known = this.#images.get(image.display_url);
+    if (!known || known.hasFailed) this.#start(image, true);
+    return this.#images.get(image.display_url).ready;
   }
 
-  /** Load an image that failed once more. */
-  again(lease) {
-    this.#images.delete(lease.token);
-    return this.ready(lease);
-  }
-
-  #start(lease) {
-    const entry = { url: lease.image.display_url, isReady: false, ready: Promise.resolve(false) };
-    this.#images.set(lease.token, entry);
-    entry.ready = this.#load(entry.url).then(
+  #start(image, isUrgent) {
+    const entry = { isReady: false, hasFailed: false, ready: Promise.resolve(false) };
+    this.#images.set(image.display_url, entry);
+    entry.ready = this.#load(image.display_url, isUrgent).then(
       (kept) => {
         entry.isReady = true;
         entry.kept = kept;
         return true;
       },
-      () => false,
+      () => {
+        entry.hasFailed = true;
+        return false;
+      },
     );
   }
 }
 
-async function loadAndDecode(url) {
+async function loadAndDecode(url, isUrgent) {
   const image = new Image();
+  image.fetchPriority = isUrgent ? "high" : "auto";
   image.src = url;
   await image.decode();
   // Kept by the caller: a decoded image nobody holds may be thrown away by the browser.

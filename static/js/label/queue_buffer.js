@@ -1,10 +1,15 @@
 /** The images this tab holds: the one on the screen and the ones behind it, in served order. */
 
+/** For so long a claim that was on its way may bring an image that was finished meanwhile. */
+const LATE_ANSWER_MS = 15_000;
+
 export class QueueBuffer {
   /** @type {object[]} leases, the first is on the screen */
   #items = [];
-  /** Tokens that were labelled, skipped or given back: they must not come in again. */
+  /** Tokens that were labelled or skipped: they must not come in again. */
   #done = new Set();
+  /** @type {Map<number, number>} image -> when it was finished here */
+  #finished = new Map();
 
   get current() {
     return this.#items[0] ?? null;
@@ -22,31 +27,55 @@ export class QueueBuffer {
     return this.#items.map((item) => item.token);
   }
 
-  /** Add leases from a claim behind those held; known and finished ones are left out. */
-  add(leases) {
+  /**
+   * Add leases from a claim behind those held.
+   * @returns {object[]} leases of images that were finished here while the claim was on its way:
+   *   nobody will label them again, so they should be given back
+   */
+  add(leases, now = Date.now()) {
     const known = new Set(this.tokens);
-    const fresh = leases.filter((lease) => !known.has(lease.token) && !this.#done.has(lease.token));
-    this.#items.push(...fresh);
-    return fresh;
+    const spare = [];
+    for (const lease of leases) {
+      if (known.has(lease.token) || this.#done.has(lease.token)) continue;
+      const held = this.#items.find((item) => imageOf(item) === imageOf(lease));
+      if (held) Object.assign(held, { token: lease.token, expires_at: lease.expires_at });
+      else if (now - (this.#finished.get(imageOf(lease)) ?? -Infinity) < LATE_ANSWER_MS) spare.push(lease);
+      else this.#items.push(lease);
+    }
+    return spare;
   }
 
   /** Keep the current one and put these behind it: a new ranking has come. */
-  replaceAhead(leases) {
+  replaceAhead(leases, now = Date.now()) {
     this.#items = this.#items.slice(0, 1);
-    return this.add(leases);
+    return this.add(leases, now);
   }
 
   /** The current one is finished: move on, and return it. */
-  finishCurrent() {
+  finishCurrent(now = Date.now()) {
     const finished = this.#items.shift() ?? null;
-    if (finished) this.#done.add(finished.token);
+    if (finished) {
+      this.#done.add(finished.token);
+      this.#finished.set(imageOf(finished), now);
+    }
     return finished;
   }
 
   /** Put an image before all others: its label was taken back. */
   putBack(lease) {
-    this.#done.delete(lease.token);
-    this.#items = [lease, ...this.#items.filter((item) => item.token !== lease.token)];
+    this.#reopen(lease);
+    this.#items.unshift(lease);
+  }
+
+  /** Put an image behind the one on the screen: its label was not accepted. */
+  putNext(lease) {
+    this.#reopen(lease);
+    this.#items.splice(1, 0, lease);
+  }
+
+  /** Let finished images come again: the person took skipped ones back. */
+  reopenAll() {
+    this.#finished.clear();
   }
 
   /** Renew the end of the leases still held; return those that are held no longer. */
@@ -64,4 +93,14 @@ export class QueueBuffer {
     const gone = new Set(tokens);
     this.#items = this.#items.filter((item, index) => index === 0 || !gone.has(item.token));
   }
+
+  #reopen(lease) {
+    this.#done.delete(lease.token);
+    this.#finished.delete(imageOf(lease));
+    this.#items = this.#items.filter((item) => imageOf(item) !== imageOf(lease));
+  }
+}
+
+function imageOf(lease) {
+  return lease.image.id;
 }

@@ -1,5 +1,6 @@
 /** Everything of the labeling page that is seen; knows no queue and sends nothing. */
-import { helpOf } from "./keymap.js";
+import { Banners } from "./banners.js";
+import { Dialogs } from "./dialogs.js";
 import { Stage } from "./stage.js";
 import { WhyPanel } from "./why_panel.js";
 import { toast } from "../ui/toast.js";
@@ -11,32 +12,36 @@ const SAVE_STATES = {
   "signed-out": ["Signed out", "badge-warn"],
   "other-user": ["Another user", "badge-danger"],
 };
-const SKIP_REASONS = [
-  ["unsure", "I cannot tell"],
-  ["bad_image", "The image is broken or unusable"],
-  ["no_class_fits", "No class fits"],
-  ["other", "Another reason"],
-];
 const EMPTY_TITLES = {
   done: "All done",
   leased: "Nothing free at the moment",
   skipped: "Only skipped images are left",
   no_images: "No images yet",
+  sending: "One moment",
+  error: "The queue cannot be reached",
 };
+const OTHER_USER =
+  "Somebody else is signed in now. The labels of the former user stay in this browser until they sign in again. Reload the page to go on.";
+const NOT_KEPT =
+  "This browser cannot store anything (is the disk full?). Labels are sent as always, but keep this tab open until it says Saved.";
 
 export class LabelScreen {
   #page;
   #config;
+  #banners;
+  #dialogs;
 
   constructor(page, config) {
     this.#page = page;
     this.#config = config;
+    this.#banners = new Banners((name) => this.#find(name));
+    this.#dialogs = new Dialogs(page, config);
     this.why = new WhyPanel(this.#find("why"));
-    this.stage = new Stage(this.#find("stage"), this.#find("image"), (percent) => {
-      this.#find("zoom").textContent = `${percent} %`;
+    this.stage = new Stage(this.#find("stage"), this.#find("image"), {
+      user: config.user_id,
+      onZoom: (percent) => (this.#find("zoom").textContent = `${percent} %`),
     });
     this.#find("several").hidden = config.kind !== "several_classes";
-    this.#drawHelp();
     this.#bindLight();
   }
 
@@ -48,42 +53,66 @@ export class LabelScreen {
     return this.#page.querySelector(`[data-${name}]`);
   }
 
+  // --- The image --------------------------------------------------------------------------
+
   /** Show an image with why it was served and what the model says. */
   showImage(image, why, suggestion) {
-    this.#find("empty").hidden = true;
-    this.#find("broken").hidden = true;
+    this.#setMode("label");
     this.stage.show(image.display_url, image.width, image.height);
-    this.#find("file-name").textContent = image.file_name;
-    this.#find("size").textContent = `${image.width} × ${image.height}`;
+    this.#showCaption(image);
     this.#find("stage").setAttribute("aria-label", `Image to label: ${image.file_name}`);
     this.why.show(why);
-    this.#showSuggestion(suggestion);
+    this.#showSuggestion(suggestion, why);
   }
 
-  showBroken() {
-    this.#find("broken").hidden = false;
+  /** The next image is on its way: the old one must not be taken for it. */
+  showLoading() {
+    this.#setMode("loading");
+    this.#showSuggestion(null, null);
+    this.why.show(null);
+  }
+
+  showBroken(image) {
+    this.#setMode("broken");
+    this.stage.clear();
+    this.#showCaption(image);
   }
 
   /** Nothing to label: say why, and what can be done. */
   showEmpty(empty) {
+    this.#setMode("empty");
     this.stage.clear();
     this.why.show(null);
-    this.#showSuggestion(null);
-    this.#find("empty").hidden = false;
+    this.#showSuggestion(null, null);
     this.#find("empty-title").textContent = EMPTY_TITLES[empty.reason] ?? "Nothing to label";
-    const free = empty.next_free_at ? ` The next one is free at ${clock(empty.next_free_at)} at the latest.` : "";
+    const free = empty.next_free_at
+      ? ` The next one is free at ${clock(empty.next_free_at)} at the latest; this page looks by itself.`
+      : "";
     this.#find("empty-text").textContent = empty.sentence + free;
     this.#page.querySelector("[data-do='unskip']").hidden = !empty.n_skipped_by_you;
     this.#find("empty-upload").hidden = empty.reason !== "no_images" || !this.#config.can_lead;
+    this.say(`${this.#find("empty-title").textContent}. ${empty.sentence}`);
   }
 
-  #showSuggestion(suggestion) {
-    const box = this.#find("suggestion");
-    box.hidden = !suggestion;
+  #setMode(mode) {
+    this.#find("work").dataset.work = mode;
+    this.#find("empty").hidden = mode !== "empty";
+    this.#find("broken").hidden = mode !== "broken";
+  }
+
+  #showCaption(image) {
+    this.#find("file-name").textContent = image.file_name;
+    this.#find("size").textContent = `${image.width} × ${image.height}`;
+  }
+
+  #showSuggestion(suggestion, why) {
+    this.#find("suggestion").hidden = !suggestion;
+    this.#find("no-suggestion").hidden = !why || Boolean(suggestion);
+    this.#find("no-suggestion").textContent = why ? noSuggestion(why) : "";
     if (!suggestion) return;
     const classes = suggestion.class_ids.map((id) => this.#config.classes.find((entry) => entry.id === id));
     this.#find("suggestion-dot").style.background = classes[0]?.colour ?? "";
-    this.#find("suggestion-name").textContent = classes.map((entry) => entry?.name).join(", ");
+    this.#find("suggestion-name").textContent = classes.map((entry) => entry?.name ?? "a newer class").join(", ");
     this.#find("suggestion-share").textContent = `${Math.round(suggestion.probability * 100)} %`;
   }
 
@@ -93,16 +122,15 @@ export class LabelScreen {
     this.#find("review-text").textContent = text;
   }
 
+  // --- The state of things ----------------------------------------------------------------
+
   showSaveState(state, unsent) {
     const [text, style] = SAVE_STATES[state];
     const badge = this.#find("save-state");
     badge.textContent = unsent > 1 && state !== "saved" ? `${text} ${unsent}` : text;
     badge.className = `badge ${style}`;
-    this.#find("banner-login").hidden = state !== "signed-out";
-    this.#find("unsent").textContent = unsent === 1 ? "Your last label is" : `Your last ${unsent} labels are`;
-    if (state === "other-user") {
-      this.showProblem("Somebody else is signed in now. Labels of the former user stay in this browser until they sign in again. Reload the page to go on.");
-    }
+    this.#banners.login(state === "signed-out", unsent);
+    if (state === "other-user") this.showProblem(OTHER_USER);
   }
 
   showStatus(status) {
@@ -110,61 +138,61 @@ export class LabelScreen {
     this.#find("progress").value = status.n_labelled;
     this.#find("progress-text").textContent =
       `${status.n_labelled.toLocaleString("en")} / ${status.n_images.toLocaleString("en")}`;
+    this.#find("suggestion-place").hidden = !status.model;
     const [text, style] = roundText(status);
     this.#find("round").textContent = text;
     this.#find("round").className = `badge label-round ${style}`;
   }
 
-  showRanking(text) {
-    const banner = this.#find("banner-ranking");
-    banner.textContent = text;
-    banner.hidden = false;
-    clearTimeout(this.rankingTimer);
-    this.rankingTimer = setTimeout(() => (banner.hidden = true), 6000);
+  showRanking(status) {
+    this.#banners.ranking(status);
   }
 
   showProblem(text) {
-    this.#find("banner-problem").textContent = text;
-    this.#find("banner-problem").hidden = !text;
+    this.#banners.problem(text);
+  }
+
+  showPassing(text) {
+    this.#banners.passing(text);
+  }
+
+  clearPassing() {
+    this.#banners.clearPassing();
+  }
+
+  warnOfStorage() {
+    this.showProblem(NOT_KEPT);
   }
 
   say(text) {
     this.#find("live").textContent = text;
   }
 
+  /** One message at a time: with fast keys they would pile up over the image. */
   toast(text) {
-    toast(text);
+    this.#find("toasts").replaceChildren();
+    toast(text, 2500);
   }
 
   open(name) {
-    this.#page.querySelector(`[data-dialog="${name}"]`).showModal();
+    this.#dialogs.open(name);
   }
 
-  /** Ask for the reason; digits choose it, Escape goes back. */
   askSkip(then) {
-    const dialog = this.#page.querySelector('[data-dialog="skip"]');
-    const buttons = SKIP_REASONS.map(([reason, text], index) => {
-      const button = this.#page.createElement("button");
-      button.type = "button";
-      button.className = "button";
-      const key = this.#page.createElement("kbd");
-      key.textContent = String(index + 1);
-      button.append(key, text);
-      button.addEventListener("click", () => {
-        dialog.close();
-        then(reason);
-      });
-      return button;
-    });
-    dialog.onkeydown = (event) => buttons[Number(event.key) - 1]?.click();
-    this.#find("skip-reasons").replaceChildren(...buttons);
-    dialog.showModal();
+    this.#dialogs.askSkip(then);
   }
+
+  // --- Brightness and contrast ------------------------------------------------------------
 
   toggleAdjust() {
     const panel = this.#page.getElementById("adjust");
     panel.hidden = !panel.hidden;
     this.#page.querySelector("[data-do='adjust']").setAttribute("aria-expanded", String(!panel.hidden));
+    this.#showLight();
+  }
+
+  adjust(name, change) {
+    this.stage.adjust(name, change);
     this.#showLight();
   }
 
@@ -177,31 +205,26 @@ export class LabelScreen {
     for (const name of ["brightness", "contrast"]) {
       this.#find(name).addEventListener("input", (event) => {
         this.stage.setLight(name, Number(event.target.value));
+        this.#showLight();
       });
     }
+    this.#showLight();
   }
 
   #showLight() {
-    for (const [name, value] of Object.entries(this.stage.light)) this.#find(name).value = value;
+    const light = this.stage.light;
+    for (const [name, value] of Object.entries(light)) this.#find(name).value = value;
+    const isPlain = light.brightness === 100 && light.contrast === 100;
+    this.#page.querySelector("[data-do='adjust']").classList.toggle("is-on", !isPlain);
   }
+}
 
-  #drawHelp() {
-    const rows = helpOf(this.#config.classes).map(({ keys, says }) => {
-      const row = this.#page.createElement("tr");
-      const left = this.#page.createElement("td");
-      left.className = "nowrap";
-      keys.forEach((key, index) => {
-        const shown = this.#page.createElement("kbd");
-        shown.textContent = key;
-        left.append(index ? " or " : "", shown);
-      });
-      const right = this.#page.createElement("td");
-      right.textContent = says;
-      row.append(left, right);
-      return row;
-    });
-    this.#find("help").replaceChildren(...rows);
+/** @returns {string} why the model suggests nothing */
+export function noSuggestion(why) {
+  if (why.explored) {
+    return "Drawn at random to measure accuracy. What the model thinks is hidden so that it cannot sway you.";
   }
+  return why.model ? "The model expects none of the classes here." : "No suggestion: no model has seen this image yet.";
 }
 
 function clock(iso) {
@@ -218,6 +241,6 @@ export function roundText(status) {
     return [`Reading images ${embedding.done} / ${embedding.total}`, "badge-accent"];
   }
   const n = status.labels_until_round;
-  const model = status.model ? `Model ${status.model.number} · ` : "";
-  return [`${model}${n} label${n === 1 ? "" : "s"} to the next`, ""];
+  const next = n ? `next in ${n} label${n === 1 ? "" : "s"}` : "next soon";
+  return [status.model ? `Model ${status.model.number} · ${next}` : `First model in ${n} label${n === 1 ? "" : "s"}`, ""];
 }

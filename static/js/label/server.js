@@ -1,5 +1,9 @@
 /** The requests of the labeling page. */
-import { call } from "../net/api.js";
+import { call, getIfChanged } from "../net/api.js";
+
+/** One claim holds and names no more leases than this. */
+const MOST = 20;
+const DAY_S = 86_400;
 
 export class LabelServer {
   #api;
@@ -16,12 +20,14 @@ export class LabelServer {
 
   /** Hold `n` images; with `fresh`, give back all but `keep` first. */
   claim(n, { fresh = false, keep = [] } = {}) {
-    const body = { n: Math.min(Math.max(n, 1), 20), client: this.#client, fresh, keep };
+    const body = { n: Math.min(Math.max(n, 1), MOST), client: this.#client, fresh, keep: keep.slice(0, MOST) };
     return call("POST", `${this.#api}queue/claim/`, body);
   }
 
   submitRequest(lease, classIds, seconds) {
-    return { url: `${this.#api}queue/submit/`, body: { lease, class_ids: classIds, seconds } };
+    // A page left open for days must not have its label refused for the time it took.
+    const body = { lease, class_ids: classIds, seconds: Math.min(seconds, DAY_S) };
+    return { url: `${this.#api}queue/submit/`, body };
   }
 
   skipRequest(lease, reason) {
@@ -33,8 +39,9 @@ export class LabelServer {
     return call("POST", entry.url, entry.body, { headers: { "Idempotency-Key": entry.key } });
   }
 
-  undo(annotation) {
-    return call("POST", `${this.#api}queue/undo/`, { annotation, client: this.#client });
+  undo(annotation, key) {
+    const headers = { "Idempotency-Key": key };
+    return call("POST", `${this.#api}queue/undo/`, { annotation, client: this.#client }, { headers });
   }
 
   edit(annotation, classIds) {
@@ -57,13 +64,14 @@ export class LabelServer {
 
   /** @returns {Promise<object | null>} null when nothing has changed */
   async status() {
-    const response = await fetch(`${this.#api}queue/status/`, {
-      headers: { Accept: "application/json", "If-None-Match": this.#etag },
-      credentials: "same-origin",
-    });
-    if (!response.ok) return null;
-    this.#etag = response.headers.get("ETag") ?? "";
-    return response.json();
+    const { answer, etag } = await getIfChanged(`${this.#api}queue/status/`, this.#etag);
+    this.#etag = etag;
+    return answer;
+  }
+
+  /** Give one image back to the queue. */
+  release(token) {
+    return call("POST", `${this.#api}queue/leases/${token}/release/`, {});
   }
 
   /** Give leases back while the page is going away. */

@@ -1,47 +1,56 @@
 /** The course of labeling: which image is up, what a key does to it, what is sent. */
 
-const AHEAD = 5;
-const POLL_MS = 2000;
-const POLL_HIDDEN_MS = 10000;
+const SOMEBODY_ELSE =
+  "Somebody else is signed in now, so labeling has stopped in this tab. Reload the page to go on.";
+const TIME_RAN_OUT =
+  "Your time for this image ran out and somebody else may have it now. Your label will be kept all the same.";
 
 export class LabelSession {
-  #config;
+  #isSeveral;
+  #user;
   #server;
   #outbox;
   #screen;
+  #panel;
   #buffer;
   #history;
   #prefetch;
+  #feed;
   #newKey;
-  #ranking = null;
-  #shownAt = 0;
-  #claiming = null;
-  #empty = null;
-  #undoing = false;
+  /** The lease whose image can be seen: no other may be labelled. */
+  #seen = null;
+  #seenAt = 0;
+  #showing = 0;
+  #isUndoing = false;
+  #isForeign = false;
+  #isSignedOut = false;
 
-  constructor({ config, server, outbox, screen, panel, buffer, history, prefetch, newKey }) {
-    this.#config = config;
+  constructor({ config, server, outbox, screen, panel, buffer, history, prefetch, feed, newKey }) {
+    this.#isSeveral = config.kind === "several_classes";
+    this.#user = config.user_id;
     this.#server = server;
     this.#outbox = outbox;
     this.#screen = screen;
-    this.panel = panel;
+    this.#panel = panel;
     this.#buffer = buffer;
     this.#history = history;
     this.#prefetch = prefetch;
+    this.#feed = feed;
     this.#newKey = newKey;
-    outbox.addEventListener("state", () => screen.showSaveState(outbox.state, outbox.size));
-    outbox.addEventListener("sent", (event) => this.#sent(event.detail));
-    outbox.addEventListener("refused", (event) => this.#refused(event.detail));
+    this.#listen();
   }
 
   async start() {
-    this.#screen.showSaveState(this.#outbox.state, 0);
+    this.#showSaveState();
     const left = await this.#outbox.load();
-    if (left) this.#screen.toast(`Sending ${left} labels that were kept in this browser`);
-    await this.#topUp();
-    this.#history.fill(await this.#server.mine().catch(() => []));
-    this.#poll();
-    setInterval(() => this.#keepAlive(), (this.#config.lease_minutes * 60_000) / 3);
+    if (left) this.#screen.toast(`Sending ${left} label${left === 1 ? "" : "s"} kept in this browser`);
+    await this.#feed.topUp();
+    this.#feed.run();
+    try {
+      this.#history.fill(await this.#server.mine());
+    } catch (error) {
+      this.report(error);
+    }
   }
 
   get canSkip() {
@@ -51,52 +60,61 @@ export class LabelSession {
   // --- What a key does --------------------------------------------------------------------
 
   /** A class key or button: labels at once, or toggles where an image can have several. */
-  choose(id) {
-    if (this.#config.kind === "several_classes") {
-      if (this.#buffer.current || this.#history.isLookingBack) this.panel.toggle(id);
+  choose(id, pressedAt) {
+    if (this.#isSeveral) {
+      if (this.#buffer.current || this.#history.isLookingBack) this.#panel.toggle(id);
       return;
     }
-    this.panel.flash(id);
-    this.#decide([id]);
+    this.#panel.flash(id);
+    this.#decide([id], pressedAt);
   }
 
   /** Enter: what is chosen, else the suggestion. */
-  enter() {
-    if (this.panel.chosen.length) this.submitChosen();
-    else this.accept();
+  enter(pressedAt) {
+    if (this.#panel.chosen.length) this.submitChosen(pressedAt);
+    else this.accept(pressedAt);
   }
 
-  accept() {
+  accept(pressedAt) {
     const suggestion = this.#history.isLookingBack ? null : this.#buffer.current?.suggestion;
-    if (suggestion) this.#decide(suggestion.class_ids);
+    if (suggestion) this.#decide(suggestion.class_ids, pressedAt);
     else this.#screen.toast("Choose a class: there is no suggestion for this image");
   }
 
-  submitChosen() {
-    if (this.panel.chosen.length) this.#decide(this.panel.chosen);
+  submitChosen(pressedAt) {
+    if (this.#panel.chosen.length) this.#decide(this.#panel.chosen, pressedAt);
     else this.#screen.toast("Nothing is chosen. Press 0 if none of the classes fits.");
   }
 
-  submitNone() {
-    if (this.#config.kind === "several_classes") this.#decide([]);
+  submitNone(pressedAt) {
+    if (this.#isSeveral) this.#decide([], pressedAt);
   }
 
-  #decide(classIds) {
-    if (this.#history.isLookingBack) return this.#edit(classIds);
+  #decide(classIds, pressedAt = performance.now()) {
+    if (this.#isForeign) return;
+    if (this.#history.isLookingBack) {
+      this.#edit(classIds);
+      return;
+    }
     const lease = this.#buffer.current;
-    if (!lease) return undefined;
-    performance.mark("label:submit");
-    const seconds = Math.round((performance.now() - this.#shownAt) / 100) / 10;
+    if (!lease) return;
+    if (this.#seen !== lease) {
+      this.#screen.toast("The image is not on the screen yet");
+      return;
+    }
+    performance.mark("label:submit", { startTime: pressedAt });
+    this.#screen.clearPassing();
+    const seconds = Math.round((performance.now() - this.#seenAt) / 100) / 10;
     const key = this.#newKey();
     this.#buffer.finishCurrent();
     this.#history.push({ key, annotation: null, image: lease.image, classIds, lease });
     this.#showCurrent();
-    return this.#outbox.add({ key, ...this.#server.submitRequest(lease.token, classIds, seconds) });
+    this.#outbox.add({ key, ...this.#server.submitRequest(lease.token, classIds, seconds) });
   }
 
   skip(reason) {
     const lease = this.#buffer.current;
-    if (!lease) return;
+    if (!lease || this.#isForeign) return;
     this.#buffer.finishCurrent();
     this.#showCurrent();
     this.#outbox.add({ key: this.#newKey(), ...this.#server.skipRequest(lease.token, reason) });
@@ -105,33 +123,32 @@ export class LabelSession {
 
   /** Take the last label back: out of the outbox, or from the server. */
   async undo() {
+    if (this.#isUndoing) return;
     const step = this.#history.newest;
-    if (this.#undoing) return;
     if (!step) {
       this.#screen.toast("There is nothing to undo");
       return;
     }
-    this.#undoing = true;
+    this.#isUndoing = true;
     try {
       await this.#takeBack(step);
-    } catch (error) {
-      this.#screen.toast(error.message);
     } finally {
-      this.#undoing = false;
+      this.#isUndoing = false;
     }
   }
 
   async #takeBack(step) {
-    if (step.key && step.lease && (await this.#outbox.takeBack(step.key))) {
+    if (step.lease && (await this.#outbox.takeBack(step.key))) {
       this.#buffer.putBack(step.lease);
     } else {
       await this.#answerOf(step);
-      const answer = await this.#server.undo(step.annotation);
+      const answer = await this.#server.undo(step.annotation, this.#newKey());
       this.#buffer.putBack(answer.lease);
-      this.#screen.showStatus(answer.status);
+      this.#feed.notice(answer.status);
     }
     this.#history.remove(step);
     this.#showCurrent();
+    if (this.#isSeveral) this.#panel.choose(step.classIds);
     this.#screen.toast("Label taken back");
   }
 
@@ -144,17 +161,14 @@ export class LabelSession {
   }
 
   previous() {
-    if (!this.#history.older()) {
-      this.#screen.toast("There are no earlier labels of yours");
-      return;
-    }
-    this.#showShownStep();
+    if (this.#history.older()) this.#showStep();
+    else this.#screen.toast("There are no earlier labels of yours");
   }
 
   next() {
     if (!this.#history.isLookingBack) return;
     this.#history.newer();
-    if (this.#history.isLookingBack) this.#showShownStep();
+    if (this.#history.isLookingBack) this.#showStep();
     else this.#showCurrent();
   }
 
@@ -163,9 +177,9 @@ export class LabelSession {
     try {
       await this.#answerOf(step);
       const { annotation } = await this.#server.edit(step.annotation, classIds);
-      this.#history.edited(annotation.id, classIds);
+      Object.assign(step, { annotation: annotation.id, classIds });
       this.#screen.toast("Label changed");
-      this.next();
+      if (this.#history.shown === step) this.next();
     } catch (error) {
       this.#screen.toast(error.message);
     }
@@ -173,17 +187,36 @@ export class LabelSession {
 
   async unskip() {
     const { n } = await this.#server.unskip();
-    this.#screen.toast(`${n} images are back in your queue`);
-    await this.checkAgain();
+    this.#buffer.reopenAll();
+    this.#screen.toast(n === 1 ? "One image is back in your queue" : `${n} images are back in your queue`);
+    await this.#feed.topUp();
   }
 
-  async checkAgain() {
-    await this.#topUp();
+  checkAgain() {
+    return this.#feed.topUp();
   }
 
-  async reloadImage() {
-    const lease = this.#buffer.current;
-    if (lease && (await this.#prefetch.again(lease))) this.#showCurrent();
+  reloadImage() {
+    return this.#history.isLookingBack ? this.#showStep() : this.#showCurrent();
+  }
+
+  /** The person comes back to this tab: somebody else may have signed in meanwhile. */
+  async comeBack() {
+    this.#outbox.retryNow();
+    const user = await this.#server.whoAmI();
+    const wasForeign = this.#isForeign;
+    this.#isForeign = user !== this.#user;
+    if (this.#isForeign) this.#screen.showProblem(SOMEBODY_ELSE);
+    else if (wasForeign) this.#screen.showProblem("");
+  }
+
+  leave() {
+    this.#feed.leave();
+  }
+
+  /** A command failed in a way that only needs saying. */
+  report(error) {
+    this.#screen.toast(error.message);
   }
 
   // --- What is on the screen --------------------------------------------------------------
@@ -191,140 +224,101 @@ export class LabelSession {
   async #showCurrent() {
     this.#history.toQueue();
     this.#screen.showReview("");
-    this.panel.choose([]);
+    this.#panel.choose([]);
     const lease = this.#buffer.current;
-    this.#prefetch.want([...(lease ? [lease] : []), ...this.#buffer.ahead]);
+    this.#feed.prefetch();
     if (!lease) {
-      await this.#topUp();
+      this.#seen = null;
+      this.#showing += 1;
+      this.#screen.showEmpty(this.#feed.emptiness);
+      await this.#feed.topUp();
       return;
     }
-    if (!this.#prefetch.isReady(lease)) {
-      const shown = await this.#prefetch.ready(lease);
-      if (this.#buffer.current !== lease) return;
-      if (!shown) {
-        this.#screen.showImage(lease.image, lease.why, null);
-        this.#screen.showBroken();
+    await this.#show(lease.image, () => {
+      this.#screen.showImage(lease.image, lease.why, lease.suggestion);
+      this.#seen = lease;
+      this.#seenAt = performance.now();
+      this.#screen.say(spoken(lease));
+      markPainted();
+    });
+  }
+
+  #showStep() {
+    const step = this.#history.shown;
+    this.#screen.showReview(`Label ${this.#history.back} of your last ${this.#history.size}, counted from the newest.`);
+    this.#panel.choose(step.classIds);
+    return this.#show(step.image, () => {
+      this.#screen.showImage(step.image, null, null);
+      this.#screen.say(`Looking back at ${step.image.file_name}.`);
+    });
+  }
+
+  /** Show an image at once when it is decoded, else as soon as it is and still wanted. */
+  async #show(image, then) {
+    const showing = ++this.#showing;
+    this.#seen = null;
+    if (!this.#prefetch.isReady(image)) {
+      this.#screen.showLoading();
+      const isGood = await this.#prefetch.ready(image);
+      if (showing !== this.#showing) return;
+      if (!isGood) {
+        this.#screen.showBroken(image);
         return;
       }
     }
-    this.#screen.showImage(lease.image, lease.why, lease.suggestion);
-    this.#shownAt = performance.now();
-    this.#screen.say(spoken(lease));
-    markPainted();
+    then();
   }
 
-  #showShownStep() {
-    const step = this.#history.shown;
-    this.#screen.showImage(step.image, null, null);
-    this.panel.choose(step.classIds);
-    this.#screen.showReview(
-      `${this.#history.back} of your last ${this.#history.size} labels. Choose another class to change it.`,
-    );
+  // --- What comes in ----------------------------------------------------------------------
+
+  #listen() {
+    this.#on(this.#outbox, "state", () => this.#showSaveState());
+    this.#on(this.#outbox, "sent", (detail) => this.#sent(detail));
+    this.#on(this.#outbox, "refused", (detail) => this.#refused(detail));
+    this.#on(this.#outbox, "not-kept", () => this.#screen.warnOfStorage());
+    this.#on(this.#feed, "arrived", (hadNone) => {
+      if (hadNone && !this.#history.isLookingBack) this.#showCurrent();
+    });
+    this.#on(this.#feed, "nothing", (empty) => {
+      if (!this.#history.isLookingBack) this.#screen.showEmpty(empty);
+    });
+    this.#on(this.#feed, "status", (status) => this.#screen.showStatus(status));
+    this.#on(this.#feed, "ranking", (status) => this.#screen.showRanking(status));
+    this.#on(this.#feed, "problem", (text) => this.#screen.toast(text));
+    this.#on(this.#feed, "lost", () => this.#screen.showPassing(TIME_RAN_OUT));
+    this.#on(this.#feed, "login", (isAlive) => {
+      this.#isSignedOut = !isAlive;
+      this.#showSaveState();
+    });
   }
 
-  // --- The queue --------------------------------------------------------------------------
-
-  async #topUp() {
-    this.#claiming ??= this.#claim().finally(() => (this.#claiming = null));
-    await this.#claiming;
+  #on(source, name, then) {
+    source.addEventListener(name, (event) => then(event.detail));
   }
 
-  async #claim() {
-    const hadNone = !this.#buffer.current;
-    let answer;
-    try {
-      answer = await this.#server.claim(AHEAD + 1 + this.#outbox.leases.length);
-    } catch (error) {
-      if (hadNone) this.#screen.showEmpty({ reason: "error", sentence: error.message });
-      return;
-    }
-    this.#screen.showProblem("");
-    this.#take(answer, hadNone);
+  #showSaveState() {
+    const isIdle = this.#outbox.state === "saved" && this.#isSignedOut;
+    this.#screen.showSaveState(isIdle ? "signed-out" : this.#outbox.state, this.#outbox.size);
   }
-
-  #take(answer, hadNone) {
-    this.#buffer.add(answer.leases);
-    this.#notice(answer.status);
-    this.#prefetch.want([this.#buffer.current, ...this.#buffer.ahead].filter(Boolean));
-    this.#empty = answer.empty;
-    if (this.#buffer.current && hadNone) this.#showCurrent();
-    else if (!this.#buffer.current) this.#showNothing();
-  }
-
-  #showNothing() {
-    const sentence = "Your last labels are on their way; the queue is asked again at once.";
-    this.#screen.showEmpty(this.#empty ?? { reason: "sending", sentence });
-  }
-
-  /** Follow the new order: the image on the screen stays, those behind it are taken again. */
-  async #followRanking(status) {
-    const current = this.#buffer.current;
-    const keep = [...(current ? [current.token] : []), ...this.#outbox.leases];
-    const answer = await this.#server.claim(AHEAD + 1 + this.#outbox.leases.length, { fresh: true, keep });
-    this.#buffer.replaceAhead(answer.leases);
-    this.#prefetch.want([this.#buffer.current, ...this.#buffer.ahead].filter(Boolean));
-    if (!current && this.#buffer.current) this.#showCurrent();
-    const of = status.model ? ` from model ${status.model.number}` : "";
-    this.#screen.showRanking(`New order${of}: the images after this one follow it.`);
-  }
-
-  #notice(status) {
-    this.#screen.showStatus(status);
-    const ranking = status.ranking?.number ?? null;
-    const isNew = this.#ranking !== null && ranking !== this.#ranking;
-    this.#ranking = ranking;
-    if (isNew) this.#followRanking(status).catch((error) => this.#screen.showProblem(error.message));
-  }
-
-  async #poll() {
-    try {
-      const status = await this.#server.status();
-      if (status) this.#notice(status);
-      if (!this.#buffer.current && !this.#history.isLookingBack) await this.#topUp();
-    } catch {
-      // The outbox shows that the connection is gone; the next poll tries again.
-    } finally {
-      setTimeout(() => this.#poll(), document.hidden ? POLL_HIDDEN_MS : POLL_MS);
-    }
-  }
-
-  /** A claim prolongs what is held; what is missing in its answer was lost. */
-  async #keepAlive() {
-    if (!this.#buffer.size) return;
-    try {
-      const answer = await this.#server.claim(this.#buffer.size + this.#outbox.leases.length);
-      const lost = this.#buffer.renew(answer.leases);
-      if (lost.includes(this.#buffer.current)) {
-        this.#screen.showProblem("The time for this image ran out and it may be with somebody else now. Your label will be kept all the same.");
-      }
-      this.#buffer.drop(lost.map((lease) => lease.token));
-      this.#buffer.add(answer.leases);
-    } catch {
-      // Offline: the leases run out, and late labels are kept by the server.
-    }
-  }
-
-  // --- Answers ----------------------------------------------------------------------------
 
   #sent({ entry, answer }) {
     if (answer?.annotation) this.#history.answered(entry.key, answer.annotation.id);
     if (answer?.message) this.#screen.toast(answer.message);
-    this.#screen.showProblem("");
-    if (answer?.status) this.#notice(answer.status);
-    if (this.#buffer.size <= AHEAD) this.#topUp();
+    if (answer?.status) this.#feed.notice(answer.status);
+    this.#feed.topUpIfShort();
   }
 
+  /** The server cannot take a label, for example because its class was deleted. */
   #refused({ entry, error }) {
-    const step = this.#history.newest?.key === entry.key ? this.#history.newest : null;
+    const step = this.#history.find(entry.key);
+    const what = step ? `The label of ${step.image.file_name}` : entry.body.reason ? "A skip" : "A label";
     if (step) this.#history.remove(step);
-    this.#screen.showProblem(`A label was not accepted: ${error.message}`);
-    this.#topUp();
-  }
-
-  /** The page goes away: others may have what was not labelled. */
-  leave() {
-    const unsent = new Set(this.#outbox.leases);
-    this.#server.releaseOnLeave(this.#buffer.tokens.filter((token) => !unsent.has(token)));
+    const canRepeat = step?.lease && [400, 422].includes(error.status);
+    if (canRepeat) this.#buffer.putNext(step.lease);
+    if (canRepeat && !this.#seen && !this.#history.isLookingBack) this.#showCurrent();
+    const advice = canRepeat ? " The image comes again; reload the page if the classes have changed." : "";
+    this.#screen.showProblem(`${what} was not accepted: ${error.message}${advice}`);
+    this.#feed.topUpIfShort();
   }
 }
 

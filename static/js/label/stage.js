@@ -2,7 +2,6 @@
 import { fitted, moved, zoomedAt } from "./viewport.js";
 
 const STEP = 1.25;
-const SETTINGS = "stage";
 
 export class Stage {
   #view = { scale: 1, x: 0, y: 0 };
@@ -13,17 +12,20 @@ export class Stage {
   #window;
   #image;
   #onZoom;
+  #settings;
 
   /**
    * @param {HTMLElement} window
    * @param {HTMLImageElement} image
-   * @param {(percent: number) => void} onZoom
+   * @param {{user: number, onZoom: (percent: number) => void}} parts brightness and contrast are
+   *   remembered for each user
    */
-  constructor(window, image, onZoom) {
+  constructor(window, image, { user, onZoom }) {
     this.#window = window;
     this.#image = image;
     this.#onZoom = onZoom;
-    this.#light = { ...this.#light, ...remembered() };
+    this.#settings = `stage-${user}`;
+    this.#light = { ...this.#light, ...remembered(this.#settings) };
     window.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     window.addEventListener("pointerdown", (event) => this.#down(event));
     window.addEventListener("pointermove", (event) => this.#move(event));
@@ -76,13 +78,13 @@ export class Stage {
   setLight(name, value) {
     this.#light[name] = value;
     this.#applyLight();
-    remember(this.#light);
+    remember(this.#settings, this.#light);
   }
 
   reset() {
     this.#light = { brightness: 100, contrast: 100 };
     this.#applyLight();
-    remember(this.#light);
+    remember(this.#settings, this.#light);
     this.fit();
   }
 
@@ -112,7 +114,7 @@ export class Stage {
 
   #wheel(event) {
     event.preventDefault();
-    this.#zoomAt(Math.exp(-event.deltaY / 400), this.#point(event));
+    this.#zoomAt(wheelFactor(event), this.#point(event));
   }
 
   #point(event) {
@@ -147,21 +149,27 @@ export class Stage {
   }
 }
 
+/** Wheels count in pixels, lines or pages; a pinch on a touchpad comes as small steps with Ctrl. */
+function wheelFactor({ deltaY, deltaMode, ctrlKey }) {
+  const pixels = deltaY * [1, 30, 300][deltaMode];
+  return Math.exp(-pixels / (ctrlKey ? 100 : 400));
+}
+
 function distance(a, b) {
   return Math.hypot(a.x - b.x, a.y - b.y);
 }
 
-function remembered() {
+function remembered(name) {
   try {
-    return JSON.parse(localStorage.getItem(SETTINGS) ?? "{}");
+    return JSON.parse(localStorage.getItem(name) ?? "{}");
   } catch {
     return {};
   }
 }
 
-function remember(light) {
+function remember(name, light) {
   try {
-    localStorage.setItem(SETTINGS, JSON.stringify(light));
+    localStorage.setItem(name, JSON.stringify(light));
   } catch {
     // Forbidden storage only means that the setting ends with the page.
     return;

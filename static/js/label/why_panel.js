@@ -1,5 +1,7 @@
 /** Why the person was given this image, in numbers and in a sentence. */
 
+const SETTING = "why-open";
+
 /** @returns {string} "3 minutes ago" */
 export function ago(iso, now = Date.now()) {
   const seconds = Math.max((now - Date.parse(iso)) / 1000, 0);
@@ -21,9 +23,11 @@ export function modelLine(why) {
 export class WhyPanel {
   #root;
 
-  /** @param {HTMLElement} root */
+  /** @param {HTMLDetailsElement} root */
   constructor(root) {
     this.#root = root;
+    root.open = wasOpen() ?? window.matchMedia("(min-width: 900px)").matches;
+    root.addEventListener("toggle", () => keepOpen(root.open));
   }
 
   toggle() {
@@ -43,7 +47,7 @@ export class WhyPanel {
       this.#find("[data-why-meter]").value = why.score;
     }
     this.#find("[data-why-classes]").replaceChildren(...why.top_classes.slice(0, 4).map(classRow));
-    this.#text("[data-why-model]", [placeLine(why), modelLine(why)].filter(Boolean).join(" "));
+    this.#text("[data-why-model]", [poolLine(why), modelLine(why)].filter(Boolean).join(" "));
   }
 
   #find(selector) {
@@ -55,11 +59,29 @@ export class WhyPanel {
   }
 }
 
-function placeLine(why) {
-  if (!why.position || !why.ranking) return "";
-  const of = why.n_candidates ?? why.n_positions;
-  const pool = why.n_pool > of ? `, of ${why.n_pool.toLocaleString("en")} in the pool` : "";
-  return `Rank ${why.position} of ${of.toLocaleString("en")}${pool} in ranking ${why.ranking}.`;
+function wasOpen() {
+  try {
+    return JSON.parse(localStorage.getItem(SETTING) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+function keepOpen(isOpen) {
+  try {
+    localStorage.setItem(SETTING, JSON.stringify(isOpen));
+  } catch {
+    // Forbidden storage only means that the choice ends with the page.
+    return;
+  }
+}
+
+/** @returns {string} how much of the pool the ranking looked at */
+export function poolLine(why) {
+  if (!why.ranking || !why.n_pool) return "";
+  const scored = why.n_candidates ?? why.n_positions;
+  const share = scored < why.n_pool ? `${scored.toLocaleString("en")} of` : "all";
+  return `Ranking ${why.ranking} looked at ${share} ${why.n_pool.toLocaleString("en")} open images.`;
 }
 
 function classRow({ name, probability }) {

@@ -12,12 +12,12 @@ export class ApiError extends Error {
 
   /** Whether trying the same again later can help. */
   get isTemporary() {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
+    return [0, 408, 425, 429].includes(this.status) || this.status >= 500;
   }
 
-  /** Whether the session has ended. */
+  /** Whether the session has ended, or its token has: visiting the login page mends both. */
   get needsLogin() {
-    return this.status === 401;
+    return this.status === 401 || (this.status === 403 && /csrf/i.test(this.message));
   }
 }
 
@@ -36,6 +36,24 @@ export function csrfToken() {
  * @throws {ApiError}
  */
 export async function call(method, url, body, options = {}) {
+  const { answer } = await request(method, url, body, options);
+  return answer;
+}
+
+/**
+ * Poll: nothing is sent back while nothing has changed.
+ * @param {string} url
+ * @param {string} etag of the last answer, or ""
+ * @returns {Promise<{answer: any, etag: string}>} `answer` is null when nothing has changed
+ * @throws {ApiError}
+ */
+export async function getIfChanged(url, etag) {
+  const headers = etag ? { "If-None-Match": etag } : {};
+  const { answer, response } = await request("GET", url, undefined, { headers });
+  return { answer, etag: response.headers.get("ETag") ?? etag };
+}
+
+async function request(method, url, body, options) {
   const headers = { Accept: "application/json", ...options.headers };
   if (method !== "GET") headers["X-CSRFToken"] = csrfToken();
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -51,10 +69,10 @@ export async function call(method, url, body, options = {}) {
   } catch {
     throw new ApiError({ status: 0, code: "offline", detail: "The server cannot be reached." });
   }
-  if (response.status === 204 || response.status === 304) return null;
+  if (response.status === 204 || response.status === 304) return { answer: null, response };
   const answer = await decoded(response);
   if (!response.ok) throw problemOf(response.status, answer);
-  return answer;
+  return { answer, response };
 }
 
 async function decoded(response) {

@@ -1,6 +1,7 @@
 /** The labeling page: puts its parts together. What is legal when: docs/labeling.md. */
 import { ClassPanel } from "../label/class_panel.js";
 import { clientId, newKey } from "../label/client_id.js";
+import { QueueFeed } from "../label/feed.js";
 import { LabelHistory } from "../label/history.js";
 import { LabelScreen } from "../label/screen.js";
 import { Outbox } from "../label/outbox.js";
@@ -22,7 +23,10 @@ const outbox = new Outbox({
   storage,
 });
 const screen = new LabelScreen(document, config);
-const panel = new ClassPanel(screen.classPlaces, config.classes, (id) => session.choose(id));
+const panel = new ClassPanel(screen.classPlaces, config.classes, (id, at) => session.choose(id, at));
+const buffer = new QueueBuffer();
+const prefetch = new Prefetch();
+const feed = new QueueFeed({ leaseMinutes: config.lease_minutes, server, outbox, buffer, prefetch });
 const session = new LabelSession({
   config,
   server,
@@ -30,18 +34,19 @@ const session = new LabelSession({
   screen,
   panel,
   newKey,
-  buffer: new QueueBuffer(),
+  buffer,
+  prefetch,
+  feed,
   history: new LabelHistory(),
-  prefetch: new Prefetch(),
 });
-bindKeys(document, session, screen, config.classes);
+bindKeys(document, { session, screen, panel, classes: config.classes });
 
 window.addEventListener("pagehide", () => session.leave());
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) window.location.reload();
 });
 window.addEventListener("online", () => outbox.retryNow());
-window.addEventListener("focus", () => outbox.retryNow());
+window.addEventListener("focus", () => session.comeBack().catch((error) => session.report(error)));
 window.addEventListener("beforeunload", (event) => {
   if (outbox.size && !storage.isDurable) event.preventDefault();
 });

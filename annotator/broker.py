@@ -1,0 +1,50 @@
+"""The embedded broker: kombu's folder of message files, written so that none is read half.
+
+kombu writes a message in place, and a worker that polls often enough reads it before it is whole;
+the decoding error then ends the worker. Here a message is written beside its place and renamed.
+"""
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from kombu.transport import filesystem
+from kombu.utils.json import dumps
+
+
+class Channel(filesystem.Channel):  # type: ignore[misc]
+    """A channel whose messages appear whole or not at all."""
+
+    def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:
+        name = f"{time.time_ns() // 1_000_000:015d}_{uuid.uuid4()}.{queue}.msg"
+        place = Path(self.data_folder_out) / name
+        building = place.with_suffix(".writing")
+        building.write_text(dumps(payload), encoding="utf-8")
+        building.replace(place)
+
+    def _get(self, queue: str) -> Any:
+        """Return the oldest message of a queue.
+
+        Raises:
+            Empty: there is none.
+        """
+        folder = Path(self.data_folder_in)
+        ending = f".{queue}.msg"
+        for message in sorted(folder.glob(f"*{ending}")):
+            # Renaming is the claim: of two workers one succeeds.
+            taken = message.with_suffix(".taken")
+            try:
+                message.rename(taken)
+                text = taken.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            taken.unlink(missing_ok=True)
+            return filesystem.loads(text)
+        raise filesystem.Empty
+
+
+class Transport(filesystem.Transport):  # type: ignore[misc]
+    """The transport of the embedded broker."""
+
+    Channel = Channel

@@ -1,0 +1,81 @@
+/** The dialogs of the labeling page: keys, instructions, skip reasons. */
+import { helpOf } from "./keymap.js";
+
+const SKIP_REASONS = [
+  ["unsure", "I cannot tell"],
+  ["bad_image", "The image is broken or unusable"],
+  ["no_class_fits", "No class fits"],
+  ["other", "Another reason"],
+];
+
+export class Dialogs {
+  #page;
+
+  /**
+   * @param {Document} page
+   * @param {{kind: string, classes: object[]}} config
+   */
+  constructor(page, config) {
+    this.#page = page;
+    this.#drawHelp(config);
+    // What is typed into a dialog must not reach the keys of the page behind it.
+    for (const dialog of page.querySelectorAll("dialog")) {
+      dialog.addEventListener("keydown", (event) => event.stopPropagation());
+    }
+  }
+
+  open(name) {
+    this.#dialog(name).showModal();
+  }
+
+  /** Ask for the reason; digits choose it, Escape goes back. */
+  askSkip(then) {
+    const dialog = this.#dialog("skip");
+    const buttons = SKIP_REASONS.map(([reason, text], index) => {
+      const button = this.#page.createElement("button");
+      button.type = "button";
+      button.className = "button";
+      button.append(this.#key(String(index + 1)), text);
+      button.addEventListener("click", () => {
+        dialog.close();
+        then(reason);
+      });
+      return button;
+    });
+    dialog.onkeydown = (event) => {
+      const button = event.repeat ? null : buttons[Number(event.key) - 1];
+      if (!button) return;
+      event.preventDefault();
+      button.click();
+    };
+    dialog.querySelector("[data-skip-reasons]").replaceChildren(...buttons);
+    dialog.showModal();
+  }
+
+  #dialog(name) {
+    return this.#page.querySelector(`[data-dialog="${name}"]`);
+  }
+
+  #key(name) {
+    const key = this.#page.createElement("kbd");
+    key.textContent = name;
+    return key;
+  }
+
+  #drawHelp({ kind, classes }) {
+    const rows = helpOf(classes, kind).map(({ keys, says }) => {
+      const row = this.#page.createElement("tr");
+      const left = this.#page.createElement("th");
+      left.scope = "row";
+      left.className = "nowrap";
+      keys.forEach((key, index) => left.append(index ? " or " : "", this.#key(key)));
+      const right = this.#page.createElement("td");
+      right.textContent = says;
+      row.append(left, right);
+      return row;
+    });
+    const body = this.#page.createElement("tbody");
+    body.append(...rows);
+    this.#page.querySelector("[data-help]").replaceChildren(body);
+  }
+}

@@ -1,0 +1,161 @@
+/** Keeps this tab supplied: claims images ahead, follows new rankings, keeps the leases alive. */
+
+const AHEAD = 5;
+const POLL_MS = 2000;
+const POLL_HIDDEN_MS = 10_000;
+/** An empty queue is asked again this often even when nothing seems to have changed. */
+const LOOK_AGAIN_MS = 10_000;
+
+/**
+ * Events: `arrived` (images came; detail: whether there were none before), `nothing` (detail: why),
+ * `status`, `ranking` (detail: status), `lost` (the image on the screen), `problem` (detail: text),
+ * `login` (detail: whether the session is alive).
+ */
+export class QueueFeed extends EventTarget {
+  #leaseMinutes;
+  #server;
+  #outbox;
+  #buffer;
+  #prefetch;
+  #ranking = null;
+  #claiming = null;
+  #empty = null;
+  #lookAgainAt = 0;
+
+  constructor({ leaseMinutes, server, outbox, buffer, prefetch }) {
+    super();
+    this.#leaseMinutes = leaseMinutes;
+    this.#server = server;
+    this.#outbox = outbox;
+    this.#buffer = buffer;
+    this.#prefetch = prefetch;
+  }
+
+  /** Poll the queue and prolong the leases until the page goes away. */
+  run() {
+    this.#pollForEver();
+    setInterval(() => this.keepAlive(), (this.#leaseMinutes * 60_000) / 3);
+  }
+
+  /** Claim what is missing; calls that overlap share one claim. */
+  async topUp() {
+    this.#claiming ??= this.#claim().finally(() => (this.#claiming = null));
+    await this.#claiming;
+  }
+
+  /** Claim when fewer images wait than should. */
+  async topUpIfShort() {
+    if (this.#buffer.size <= AHEAD) await this.topUp();
+  }
+
+  /** Have the images decoded that will be needed next. */
+  prefetch() {
+    const wanted = [this.#buffer.current, ...this.#buffer.ahead].filter(Boolean);
+    this.#prefetch.want(wanted.map((lease) => lease.image));
+  }
+
+  /** Tell the page about a status, and follow the ranking when it is a new one. */
+  notice(status) {
+    this.#tell("status", status);
+    const ranking = status.ranking?.number ?? null;
+    const isNew = this.#ranking !== null && ranking !== this.#ranking;
+    this.#ranking = ranking;
+    if (isNew) this.#followRanking(status).catch((error) => this.#tell("problem", error.message));
+  }
+
+  /** One poll. An empty queue is claimed from again when something changed, or after a while. */
+  async poll() {
+    try {
+      const status = await this.#server.status();
+      this.#tell("login", true);
+      if (status) this.notice(status);
+      if (!this.#buffer.current && (status || Date.now() >= this.#lookAgainAt)) await this.topUp();
+    } catch (error) {
+      // Without a connection the next poll tries again; the outbox says that labels are waiting.
+      if (error.needsLogin) this.#tell("login", false);
+    }
+  }
+
+  /** A claim prolongs what is held; what is missing in its answer was lost. */
+  async keepAlive() {
+    if (!this.#buffer.size) return;
+    const before = new Set(this.#buffer.tokens);
+    let answer;
+    try {
+      answer = await this.#server.claim(this.#buffer.size + this.#outbox.leases.length);
+    } catch {
+      // Offline: the leases run out, and late labels are kept by the server.
+      return;
+    }
+    const lost = this.#buffer.renew(answer.leases).filter((item) => before.has(item.token));
+    if (lost.includes(this.#buffer.current)) this.#tell("lost");
+    this.#buffer.drop(lost.map((lease) => lease.token));
+    this.#add(answer.leases);
+  }
+
+  /** The page goes away: others may have what was not labelled. */
+  leave() {
+    const unsent = new Set(this.#outbox.leases);
+    this.#server.releaseOnLeave(this.#buffer.tokens.filter((token) => !unsent.has(token)));
+  }
+
+  /** Why there is nothing to show, as far as it is known. */
+  get emptiness() {
+    const sentence = "Your last labels are on their way, then the queue is asked for more.";
+    return this.#empty ?? { reason: "sending", sentence };
+  }
+
+  async #pollForEver() {
+    await this.poll();
+    setTimeout(() => this.#pollForEver(), document.hidden ? POLL_HIDDEN_MS : POLL_MS);
+  }
+
+  #wanted() {
+    return AHEAD + 1 + this.#outbox.leases.length;
+  }
+
+  async #claim() {
+    const hadNone = !this.#buffer.current;
+    this.#lookAgainAt = Date.now() + LOOK_AGAIN_MS;
+    let answer;
+    try {
+      answer = await this.#server.claim(this.#wanted());
+    } catch (error) {
+      if (error.needsLogin) this.#tell("login", false);
+      if (hadNone) this.#tell("nothing", { reason: "error", sentence: error.message });
+      return;
+    }
+    this.#add(answer.leases);
+    this.notice(answer.status);
+    this.#empty = answer.empty;
+    if (this.#buffer.current) this.#tell("arrived", hadNone);
+    else this.#tell("nothing", this.emptiness);
+  }
+
+  /** Follow the new order: the image on the screen stays, those behind it are taken again. */
+  async #followRanking(status) {
+    const hadNone = !this.#buffer.current;
+    const keep = [...(hadNone ? [] : [this.#buffer.current.token]), ...this.#outbox.leases];
+    const answer = await this.#server.claim(this.#wanted(), { fresh: true, keep });
+    this.#giveBack(this.#buffer.replaceAhead(answer.leases));
+    this.prefetch();
+    if (this.#buffer.current) this.#tell("arrived", hadNone);
+    this.#tell("ranking", status);
+  }
+
+  #add(leases) {
+    this.#giveBack(this.#buffer.add(leases));
+    this.prefetch();
+  }
+
+  #giveBack(spare) {
+    for (const lease of spare) {
+      // If it fails, the lease runs out by itself.
+      this.#server.release(lease.token).catch(() => null);
+    }
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,131 @@
+import pytest
+from browser_kit import CLASSES, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+
+def test_a_project_is_made_on_one_page_and_every_file_gets_its_answer(
+    page, photos, installation, tmp_path, api
+):
+    bad = tmp_path / "broken.jpg"
+    bad.write_bytes(b"this is no picture")
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(photos["hat"][0].read_bytes())
+    files = [*photos["hat"][:6], *photos["shoes"][:6], bad, copy]
+
+    page.goto(f"{installation.address}/projects/new/")
+    page.fill("#name", "Made by hand")
+    rows = page.locator("[data-class-name]")
+    for index, name in enumerate(CLASSES):
+        rows.nth(index).fill(name)
+    page.set_input_files("[data-files]", files)
+    page.click("[data-create]")
+    page.wait_for_selector(".upload-refused")
+
+    assert "not a picture" in page.inner_text(".upload-refused")
+    page.wait_for_url("**/images/")
+    made = api("GET", "projects/")["results"][0]
+    assert made["name"] == "Made by hand"
+    assert [entry["hotkey"] for entry in made["classes"]] == ["1", "2", "3"]
+    assert made["n_images"] == 12
+    assert page.locator(".tile").count() == 12
+
+
+def test_a_project_without_a_name_or_with_equal_classes_is_told_what_to_mend(page, installation):
+    page.goto(f"{installation.address}/projects/new/")
+    page.click("[data-create]")
+    assert page.inner_text("[data-error='name']") == "Give the project a name."
+
+    page.fill("#name", "X")
+    page.locator("[data-class-name]").nth(0).fill("cat")
+    page.locator("[data-class-name]").nth(1).fill("Cat")
+    page.click("[data-create]")
+    assert "two classes called" in page.inner_text("[data-error='classes']")
+
+
+def test_a_zip_is_uploaded_unpacked_and_counted(page, project, installation, tmp_path, api):
+    import zipfile
+
+    from PIL import Image
+
+    archive = tmp_path / "more.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for number in range(5):
+            path = tmp_path / f"{number}.png"
+            Image.new("RGB", (50, 50), (number * 40, 0, 90)).save(path)
+            opened.write(path, f"folder/{number}.png")
+        opened.writestr("readme.txt", "hello")
+    before = api("GET", f"projects/{project['id']}/")["n_images"]
+
+    page.goto(f"{installation.address}/projects/{project['id']}/images/")
+    page.set_input_files("[data-files]", archive)
+    page.wait_for_selector("[data-sum]:has-text('5 added')", timeout=60_000)
+
+    assert "1 refused" in page.inner_text("[data-sum]")
+    assert api("GET", f"projects/{project['id']}/")["n_images"] == before + 5
+
+
+def test_a_lead_changes_the_heuristic_and_sees_the_order_change(page, project, installation, api):
+    page.goto(f"{installation.address}/projects/{project['id']}/queue/")
+    before = page.locator(".upcoming img").evaluate_all("images => images.map(i => i.alt)")
+
+    page.check("[value='none']")
+    page.fill("#batch_size", "7")
+    page.click("text=Save")
+    page.wait_for_selector(".history >> text=batch_size")
+    assert page.locator(".upcoming img").evaluate_all("i => i.map(x => x.alt)") == before
+    page.click("[data-rerank]")
+
+    def reordered():
+        try:
+            now = page.locator(".upcoming img").evaluate_all("i => i.map(x => x.alt)")
+        except Exception:
+            return False
+        return now and now != before
+
+    wait_for(reordered, 30)
+    settings = api("GET", f"projects/{project['id']}/queue/settings/")
+    assert (settings["heuristic"], settings["batch_size"]) == ("none", 7)
+
+
+def test_an_invited_person_joins_and_can_label_but_not_change_settings(
+    page, project, installation, chromium
+):
+    page.goto(f"{installation.address}/projects/{project['id']}/people/")
+    page.click("text=Create the link")
+    page.wait_for_selector("[data-secret]:visible")
+    link = page.input_value("#new-secret")
+
+    guest = chromium.new_context().new_page()
+    guest.goto(link)
+    guest.fill("#id_username", f"guest{project['id']}")
+    guest.fill("#id_password", "tulips in the rain")
+    guest.click("text=Join the project")
+    guest.wait_for_url("**/label/")
+
+    assert guest.is_visible("[data-classes]")
+    guest.goto(f"{installation.address}/projects/{project['id']}/queue/")
+    assert guest.is_disabled("#batch_size")
+    guest.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_no_page_is_wider_than_the_screen(chromium, project, installation, context, width, scheme):
+    state = context.storage_state()
+    looking = chromium.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, storage_state=state
+    )
+    page = looking.new_page()
+    base = f"/projects/{project['id']}"
+    for path in (
+        "/", "/projects/new/", "/account/", "/system/", f"{base}/label/", f"{base}/images/",
+        f"{base}/progress/", f"{base}/queue/", f"{base}/people/", f"{base}/settings/",
+    ):  # fmt: skip
+        page.goto(installation.address + path)
+        excess = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert excess <= 0, path
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    looking.close()

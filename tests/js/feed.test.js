@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { QueueFeed } from "../../static/js/label/feed.js";
+import { QueueBuffer } from "../../static/js/label/queue_buffer.js";
+
+const lease = (token, id = token) => ({ token, expires_at: "t", image: { id, display_url: `/${id}` } });
+const status = (ranking) => ({ ranking: ranking && { number: ranking }, model: null });
+const settled = () => new Promise((done) => setTimeout(done, 5));
+const signedOut = () => Object.assign(new Error("sign in"), { status: 401, needsLogin: true });
+
+function setUp({ answers = [], statuses = [], unsent = [] } = {}) {
+  const asked = [];
+  const heard = [];
+  const released = [];
+  const buffer = new QueueBuffer();
+  const give = (list) => {
+    const next = list.shift();
+    if (next instanceof Error) throw next;
+    return next ?? null;
+  };
+  const feed = new QueueFeed({
+    leaseMinutes: 10,
+    buffer,
+    outbox: { leases: unsent },
+    prefetch: { want: () => {} },
+    server: {
+      claim: async (n, options = {}) => {
+        asked.push({ n, ...options });
+        return give(answers);
+      },
+      status: async () => give(statuses),
+      release: async (token) => void released.push(token),
+      releaseOnLeave: (tokens) => released.push(...tokens),
+    },
+  });
+  for (const name of ["arrived", "nothing", "status", "ranking", "lost", "login"]) {
+    feed.addEventListener(name, (event) => heard.push([name, event.detail]));
+  }
+  const said = (name) => heard.filter((entry) => entry[0] === name).map((entry) => entry[1]);
+  return { feed, buffer, asked, said, released };
+}
+
+test("images are claimed some ahead, and overlapping wishes share one claim", async () => {
+  const { feed, buffer, asked, said } = setUp({
+    answers: [{ leases: [lease("a"), lease("b")], empty: null, status: status(1) }],
+    unsent: ["x"],
+  });
+
+  await Promise.all([feed.topUp(), feed.topUp()]);
+
+  assert.deepEqual(asked, [{ n: 7 }]);
+  assert.deepEqual(buffer.tokens, ["a", "b"]);
+  assert.deepEqual(said("arrived"), [true]);
+});
+
+test("a new ranking replaces the images ahead but keeps the one on the screen and unsent labels", async () => {
+  const { feed, buffer, asked, said } = setUp({
+    answers: [
+      { leases: [lease("a"), lease("b")], empty: null, status: status(1) },
+      { leases: [lease("a"), lease("z")], empty: null, status: status(2) },
+    ],
+    statuses: [status(2)],
+    unsent: ["u"],
+  });
+  await feed.topUp();
+
+  await feed.poll();
+  await settled();
+
+  assert.deepEqual(asked[1], { n: 7, fresh: true, keep: ["a", "u"] });
+  assert.deepEqual(buffer.tokens, ["a", "z"]);
+  assert.equal(said("ranking").length, 1);
+});
+
+test("the first ranking a page sees is no news", async () => {
+  const { feed, said } = setUp({ answers: [{ leases: [lease("a")], empty: null, status: status(4) }] });
+
+  await feed.topUp();
+
+  assert.deepEqual(said("ranking"), []);
+});
+
+test("an empty queue says why and is asked again only when something changed", async () => {
+  const why = { reason: "leased", sentence: "Two are with other people." };
+  const nothing = { leases: [], empty: why, status: status(1) };
+  const { feed, asked, said } = setUp({
+    answers: [nothing, { leases: [lease("a")], empty: null, status: status(1) }],
+    statuses: [null, status(1)],
+  });
+
+  await feed.topUp();
+  await feed.poll();
+  assert.equal(asked.length, 1);
+  await feed.poll();
+
+  assert.deepEqual(said("nothing"), [why]);
+  assert.deepEqual(said("arrived"), [true]);
+});
+
+test("a lost lease is told for the image on the screen; others are replaced quietly", async () => {
+  const { feed, buffer, said } = setUp({
+    answers: [
+      { leases: [lease("a"), lease("b")], empty: null, status: status(1) },
+      { leases: [lease("c")], empty: null, status: status(1) },
+    ],
+  });
+  await feed.topUp();
+
+  await feed.keepAlive();
+
+  assert.equal(said("lost").length, 1);
+  assert.deepEqual(buffer.tokens, ["a", "c"]);
+});
+
+test("an ended session is noticed without giving a label, and its return too", async () => {
+  const { feed, said } = setUp({ statuses: [signedOut(), null] });
+  feed.topUpIfShort = async () => {};
+
+  await feed.poll();
+  await feed.poll();
+
+  assert.deepEqual(said("login").slice(0, 2), [false, true]);
+});
+
+test("a failing claim with nothing on the screen says so instead of claiming that all is done", async () => {
+  const { feed, said } = setUp({ answers: [new Error("The server cannot be reached.")] });
+
+  await feed.topUp();
+
+  assert.deepEqual(said("nothing"), [{ reason: "error", sentence: "The server cannot be reached." }]);
+});
+
+test("leaving gives back what was neither labelled nor waits to be sent", async () => {
+  const { feed, released } = setUp({
+    answers: [{ leases: [lease("a"), lease("b")], empty: null, status: status(1) }],
+    unsent: ["a"],
+  });
+  await feed.topUp();
+
+  feed.leave();
+
+  assert.deepEqual(released, ["b"]);
+});
