@@ -141,3 +141,25 @@ test("leaving gives back what was neither labelled nor waits to be sent", async 
 
   assert.deepEqual(released, ["b"]);
 });
+
+test("an image that comes after the last one was labelled meanwhile is shown", async () => {
+  const buffer = new QueueBuffer();
+  buffer.add([{ token: "a", expires_at: "t", image: { display_url: "a" } }]);
+  let answer;
+  const feed = new QueueFeed({
+    leaseMinutes: 10,
+    server: { claim: () => new Promise((done) => (answer = done)), release: async () => null },
+    outbox: { leases: [] },
+    buffer,
+    prefetch: { want() {} },
+  });
+  const arrived = [];
+  feed.addEventListener("arrived", (event) => arrived.push(event.detail));
+
+  const claim = feed.topUp();
+  buffer.finishCurrent();
+  answer({ leases: [{ token: "b", expires_at: "t", image: { display_url: "b" } }], empty: null, status: { ranking: null } });
+  await claim;
+
+  assert.deepEqual(arrived, [true]);
+});

@@ -64,18 +64,14 @@ export class Dialogs {
 
   #drawHelp({ kind, classes }) {
     const rows = helpOf(classes, kind).map(({ keys, says }) => {
-      const row = this.#page.createElement("tr");
-      const left = this.#page.createElement("th");
-      left.scope = "row";
-      left.className = "nowrap";
+      const row = this.#page.createElement("div");
+      const left = this.#page.createElement("dt");
       keys.forEach((key, index) => left.append(index ? " or " : "", this.#key(key)));
-      const right = this.#page.createElement("td");
+      const right = this.#page.createElement("dd");
       right.textContent = says;
       row.append(left, right);
       return row;
     });
-    const body = this.#page.createElement("tbody");
-    body.append(...rows);
-    this.#page.querySelector("[data-help]").replaceChildren(body);
+    this.#page.querySelector("[data-help]").replaceChildren(...rows);
   }
 }

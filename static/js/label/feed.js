@@ -115,16 +115,17 @@ export class QueueFeed extends EventTarget {
   }
 
   async #claim() {
-    const hadNone = !this.#buffer.current;
     this.#lookAgainAt = Date.now() + LOOK_AGAIN_MS;
     let answer;
     try {
       answer = await this.#server.claim(this.#wanted());
     } catch (error) {
       if (error.needsLogin) this.#tell("login", false);
-      if (hadNone) this.#tell("nothing", { reason: "error", sentence: error.message });
+      if (!this.#buffer.current) this.#tell("nothing", { reason: "error", sentence: error.message });
       return;
     }
+    // Asked now and not before the claim: the last image may have been labelled meanwhile.
+    const hadNone = !this.#buffer.current;
     this.#add(answer.leases);
     this.notice(answer.status);
     this.#empty = answer.empty;
@@ -134,9 +135,10 @@ export class QueueFeed extends EventTarget {
 
   /** Follow the new order: the image on the screen stays, those behind it are taken again. */
   async #followRanking(status) {
-    const hadNone = !this.#buffer.current;
-    const keep = [...(hadNone ? [] : [this.#buffer.current.token]), ...this.#outbox.leases];
+    const current = this.#buffer.current;
+    const keep = [...(current ? [current.token] : []), ...this.#outbox.leases];
     const answer = await this.#server.claim(this.#wanted(), { fresh: true, keep });
+    const hadNone = !this.#buffer.current;
     this.#giveBack(this.#buffer.replaceAhead(answer.leases));
     this.prefetch();
     if (this.#buffer.current) this.#tell("arrived", hadNone);

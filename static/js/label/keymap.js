@@ -9,17 +9,17 @@ export const KEYS = [
   { keys: ["ArrowRight"], command: "next", says: "Forward again, to the queue" },
   { keys: ["/"], command: "search", says: "Find a class by name" },
   { keys: ["0"], command: "none", says: "None of the classes is in the image" },
-  { keys: ["+", "="], command: "zoom-in", says: "Zoom in (or the wheel, or two fingers)" },
-  { keys: ["-"], command: "zoom-out", says: "Zoom out" },
+  { keys: ["+", "="], command: "zoom-in", says: "Zoom in and out (or the wheel, or two fingers)" },
+  { keys: ["-"], command: "zoom-out", says: "" },
   { keys: ["f"], command: "fit", says: "Fit the image into the window" },
   { keys: ["Shift+ArrowLeft"], command: "pan-left", says: "Move the image (or drag it)" },
   { keys: ["Shift+ArrowRight"], command: "pan-right", says: "" },
   { keys: ["Shift+ArrowUp"], command: "pan-up", says: "" },
   { keys: ["Shift+ArrowDown"], command: "pan-down", says: "" },
-  { keys: ["["], command: "darker", says: "Darker" },
-  { keys: ["]"], command: "brighter", says: "Brighter" },
-  { keys: ["{"], command: "less-contrast", says: "Less contrast" },
-  { keys: ["}"], command: "more-contrast", says: "More contrast" },
+  { keys: ["["], command: "darker", says: "Darker, brighter" },
+  { keys: ["]"], command: "brighter", says: "" },
+  { keys: ["{"], command: "less-contrast", says: "Less, more contrast" },
+  { keys: ["}"], command: "more-contrast", says: "" },
   { keys: ["r"], command: "reset-view", says: "Reset zoom, brightness and contrast" },
   { keys: ["w"], command: "why", says: "Show or hide why you were given this image" },
   { keys: ["i"], command: "instructions", says: "Instructions" },
@@ -28,6 +28,7 @@ export const KEYS = [
 
 const MODIFIER_FREE = new Set(["+", "?", "{", "}", "/", "=", "[", "]"]);
 const SHOWN = {
+  "+": "+ −", "[": "[ ]", "{": "{ }",
   ArrowLeft: "←", ArrowRight: "→", "Shift+ArrowLeft": "Shift ← → ↑ ↓", "Control+z": "Ctrl Z",
   "Meta+z": "⌘ Z", z: "Z", s: "S", p: "P", f: "F", r: "R", w: "W", i: "I", h: "H",
 };

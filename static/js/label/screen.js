@@ -88,7 +88,8 @@ export class LabelScreen {
     const free = empty.next_free_at
       ? ` The next one is free at ${clock(empty.next_free_at)} at the latest; this page looks by itself.`
       : "";
-    this.#find("empty-text").textContent = empty.sentence + free;
+    const waits = empty.reason === "error" ? " This page keeps trying; labels on their way are safe in this browser." : "";
+    this.#find("empty-text").textContent = empty.sentence + free + waits;
     this.#page.querySelector("[data-do='unskip']").hidden = !empty.n_skipped_by_you;
     this.#find("empty-upload").hidden = empty.reason !== "no_images" || !this.#config.can_lead;
     this.say(`${this.#find("empty-title").textContent}. ${empty.sentence}`);
@@ -222,7 +223,7 @@ export class LabelScreen {
 /** @returns {string} why the model suggests nothing */
 export function noSuggestion(why) {
   if (why.explored) {
-    return "Drawn at random to measure accuracy. What the model thinks is hidden so that it cannot sway you.";
+    return "Suggestion hidden: this image was drawn at random to measure accuracy.";
   }
   return why.model ? "The model expects none of the classes here." : "No suggestion: no model has seen this image yet.";
 }

@@ -2,6 +2,7 @@
 
 const SOMEBODY_ELSE =
   "Somebody else is signed in now, so labeling has stopped in this tab. Reload the page to go on.";
+const RELOAD = "Reload the page to see the classes as they are now.";
 const TIME_RAN_OUT =
   "Your time for this image ran out and somebody else may have it now. Your label will be kept all the same.";
 
@@ -21,6 +22,7 @@ export class LabelSession {
   #seen = null;
   #seenAt = 0;
   #showing = 0;
+  #isBroken = false;
   #isUndoing = false;
   #isForeign = false;
   #isSignedOut = false;
@@ -99,7 +101,7 @@ export class LabelSession {
     const lease = this.#buffer.current;
     if (!lease) return;
     if (this.#seen !== lease) {
-      this.#screen.toast("The image is not on the screen yet");
+      this.#screen.toast(this.#isBroken ? "This image did not load: try again, or skip it" : "The image is not on the screen yet");
       return;
     }
     performance.mark("label:submit", { startTime: pressedAt });
@@ -257,11 +259,13 @@ export class LabelSession {
   async #show(image, then) {
     const showing = ++this.#showing;
     this.#seen = null;
+    this.#isBroken = false;
     if (!this.#prefetch.isReady(image)) {
       this.#screen.showLoading();
       const isGood = await this.#prefetch.ready(image);
       if (showing !== this.#showing) return;
       if (!isGood) {
+        this.#isBroken = true;
         this.#screen.showBroken(image);
         return;
       }
@@ -303,7 +307,8 @@ export class LabelSession {
 
   #sent({ entry, answer }) {
     if (answer?.annotation) this.#history.answered(entry.key, answer.annotation.id);
-    if (answer?.message) this.#screen.toast(answer.message);
+    if (answer?.annotation?.outcome === "orphaned") this.#screen.showProblem(`${answer.message} ${RELOAD}`);
+    else if (answer?.message) this.#screen.toast(answer.message);
     if (answer?.status) this.#feed.notice(answer.status);
     this.#feed.topUpIfShort();
   }
@@ -316,7 +321,7 @@ export class LabelSession {
     const canRepeat = step?.lease && [400, 422].includes(error.status);
     if (canRepeat) this.#buffer.putNext(step.lease);
     if (canRepeat && !this.#seen && !this.#history.isLookingBack) this.#showCurrent();
-    const advice = canRepeat ? " The image comes again; reload the page if the classes have changed." : "";
+    const advice = canRepeat ? ` The image comes again. ${RELOAD}` : "";
     this.#screen.showProblem(`${what} was not accepted: ${error.message}${advice}`);
     this.#feed.topUpIfShort();
   }

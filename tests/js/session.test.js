@@ -1,0 +1,191 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { LabelHistory } from "../../static/js/label/history.js";
+import { LabelSession } from "../../static/js/label/session.js";
+import { Outbox } from "../../static/js/label/outbox.js";
+import { inMemory } from "../../static/js/label/outbox_storage.js";
+import { Prefetch } from "../../static/js/label/prefetch.js";
+import { QueueBuffer } from "../../static/js/label/queue_buffer.js";
+
+const settled = () => new Promise((done) => setTimeout(done, 5));
+const lease = (n, suggestion = null) => ({
+  token: `t${n}`,
+  image: { id: n, display_url: `/${n}`, file_name: `${n}.jpg` },
+  why: { top_classes: [] },
+  suggestion,
+});
+
+beforeEach(() => {
+  globalThis.requestAnimationFrame = (then) => setTimeout(then, 0);
+});
+
+/** A session with a real buffer, history, prefetch and outbox; screen, feed and server are recorded. */
+async function setUp({ kind = "one_class", leases = [lease(1), lease(2), lease(3)], load = async () => ({}), ...server } = {}) {
+  const screen = recorder(["showImage", "showLoading", "showBroken", "showEmpty", "showProblem", "toast"]);
+  const panel = { chosen: [], choose: (ids) => (panel.chosen = ids), toggle: (id) => panel.chosen.push(id), flash: () => {} };
+  const submitted = [];
+  const buffer = new QueueBuffer();
+  const prefetch = new Prefetch(load);
+  const fakeServer = {
+    submitRequest: (token, classIds) => ({ url: "/submit", body: { lease: token, class_ids: classIds } }),
+    skipRequest: (token, reason) => ({ url: "/skip", body: { reason, lease: undefined, token } }),
+    mine: async () => [],
+    whoAmI: async () => 1,
+    ...server,
+  };
+  let nextId = 100;
+  const send = fakeServer.send ?? (async (entry) => {
+    submitted.push(entry.body);
+    return entry.url === "/submit" ? { annotation: { id: (nextId += 1) }, status: {} } : { status: {} };
+  });
+  const outbox = new Outbox({ user: 1, send, whoAmI: fakeServer.whoAmI, storage: inMemory(), wait: () => 0 });
+  const feed = new EventTarget();
+  Object.assign(feed, {
+    run: () => {},
+    notice: () => {},
+    leave: () => {},
+    emptiness: { reason: "done", sentence: "" },
+    prefetch: () => prefetch.want([buffer.current, ...buffer.ahead].filter(Boolean).map((item) => item.image)),
+    topUpIfShort: async () => {},
+    topUp: async () => {
+      const hadNone = !buffer.current;
+      buffer.add(leases.splice(0));
+      feed.prefetch();
+      if (buffer.current) feed.dispatchEvent(new CustomEvent("arrived", { detail: hadNone }));
+    },
+  });
+  let key = 0;
+  const session = new LabelSession({
+    config: { kind, user_id: 1 }, server: fakeServer, outbox, screen, panel, buffer, prefetch, feed,
+    history: new LabelHistory(), newKey: () => `key${(key += 1)}`,
+  });
+  await session.start();
+  await settled();
+  const shown = () => screen.calls.filter(([name]) => name === "showImage").map(([, image]) => image.id);
+  return { session, screen, panel, buffer, submitted, shown };
+}
+
+function recorder(names) {
+  const calls = [];
+  const target = { calls };
+  for (const name of names) target[name] = (...values) => calls.push([name, ...values]);
+  return new Proxy(target, { get: (object, name) => object[name] ?? (() => {}) });
+}
+
+test("a class key labels the image on the screen and the next one is there at once", async () => {
+  const { session, submitted, shown } = await setUp();
+
+  session.choose(7);
+  assert.deepEqual(shown(), [1, 2]);
+
+  await settled();
+  assert.deepEqual(submitted, [{ lease: "t1", class_ids: [7] }]);
+});
+
+test("an image that is not on the screen yet cannot be labelled", async () => {
+  let arrive;
+  const load = (url) => (url === "/2" ? new Promise((done) => (arrive = done)) : Promise.resolve());
+  const { session, submitted, shown } = await setUp({ load });
+  session.choose(7);
+
+  session.choose(7);
+  await settled();
+  assert.equal(submitted.length, 1);
+
+  arrive();
+  await settled();
+  session.choose(8);
+  await settled();
+  assert.deepEqual(shown(), [1, 2, 3]);
+  assert.deepEqual(submitted.map((body) => body.lease), ["t1", "t2"]);
+});
+
+test("an image that cannot be loaded can be skipped but not labelled", async () => {
+  const load = async (url) => {
+    if (url === "/1") throw new Error("404");
+  };
+  const { session, screen, submitted, shown } = await setUp({ load });
+  assert.ok(screen.calls.some(([name]) => name === "showBroken"));
+
+  session.choose(7);
+  session.skip("bad_image");
+  await settled();
+
+  assert.deepEqual(submitted.map((body) => body.token ?? body.lease), ["t1"]);
+  assert.deepEqual(shown(), [2]);
+});
+
+test("enter accepts the suggestion, or what is chosen when something is", async () => {
+  const leases = [lease(1, { class_ids: [3], probability: 0.9 }), lease(2, { class_ids: [3], probability: 0.9 })];
+  const { session, submitted } = await setUp({ kind: "several_classes", leases });
+
+  session.enter();
+  session.choose(4);
+  session.choose(5);
+  session.enter();
+  await settled();
+
+  assert.deepEqual(submitted.map((body) => body.class_ids), [[3], [4, 5]]);
+});
+
+test("undo takes the label back from the server and shows its image again", async () => {
+  const undone = [];
+  const { session, shown } = await setUp({
+    undo: async (annotation) => {
+      undone.push(annotation);
+      return { lease: { ...lease(1), token: "t1b" }, status: {} };
+    },
+  });
+  session.choose(7);
+  await settled();
+
+  await session.undo();
+  await settled();
+
+  assert.deepEqual(undone, [101]);
+  assert.equal(shown().at(-1), 1);
+});
+
+test("a refused label says which one and its image comes again", async () => {
+  const refuse = async () => {
+    throw Object.assign(new Error("This class was deleted."), { status: 422 });
+  };
+  const { session, screen, buffer } = await setUp({ send: refuse });
+
+  session.choose(7);
+  await settled();
+
+  assert.match(screen.calls.find(([name]) => name === "showProblem")[1], /1\.jpg was not accepted: This class was deleted/);
+  assert.deepEqual(buffer.tokens, ["t2", "t1", "t3"]);
+});
+
+test("looking back and choosing another class changes that label and nothing else", async () => {
+  const edits = [];
+  const { session, submitted } = await setUp({
+    edit: async (annotation, classIds) => {
+      edits.push([annotation, classIds]);
+      return { annotation: { id: 500 } };
+    },
+  });
+  session.choose(7);
+  await settled();
+
+  session.previous();
+  session.choose(8);
+  await settled();
+
+  assert.deepEqual(edits, [[101, [8]]]);
+  assert.equal(submitted.length, 1);
+});
+
+test("nobody labels in the name of somebody else who signed in meanwhile", async () => {
+  let user = 1;
+  const { session, submitted } = await setUp({ whoAmI: async () => user });
+  user = 2;
+
+  await session.comeBack();
+  session.choose(7);
+  await settled();
+
+  assert.deepEqual(submitted, []);
+});
