@@ -144,7 +144,7 @@ test("leaving gives back what was neither labelled nor waits to be sent", async 
 
 test("an image that comes after the last one was labelled meanwhile is shown", async () => {
   const buffer = new QueueBuffer();
-  buffer.add([{ token: "a", expires_at: "t", image: { display_url: "a" } }]);
+  buffer.add([lease("a")]);
   let answer;
   const feed = new QueueFeed({
     leaseMinutes: 10,
@@ -158,8 +158,24 @@ test("an image that comes after the last one was labelled meanwhile is shown", a
 
   const claim = feed.topUp();
   buffer.finishCurrent();
-  answer({ leases: [{ token: "b", expires_at: "t", image: { display_url: "b" } }], empty: null, status: { ranking: null } });
+  answer({ leases: [lease("b")], empty: null, status: status(1) });
   await claim;
 
   assert.deepEqual(arrived, [true]);
+});
+
+test("an image that a prolonging claim brings to an empty screen is shown", async () => {
+  const { feed, buffer, said } = setUp({
+    answers: [
+      { leases: [lease("a")], empty: null, status: status(1) },
+      { leases: [lease("b")], empty: null, status: status(1) },
+    ],
+  });
+  await feed.topUp();
+
+  const claim = feed.keepAlive();
+  buffer.finishCurrent();
+  await claim;
+
+  assert.deepEqual(said("arrived"), [true, true]);
 });

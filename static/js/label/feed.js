@@ -90,7 +90,9 @@ export class QueueFeed extends EventTarget {
     const lost = this.#buffer.renew(answer.leases).filter((item) => before.has(item.token));
     if (lost.includes(this.#buffer.current)) this.#tell("lost");
     this.#buffer.drop(lost.map((lease) => lease.token));
+    const hadNone = !this.#buffer.current;
     this.#add(answer.leases);
+    if (hadNone && this.#buffer.current) this.#tell("arrived", true);
   }
 
   /** The page goes away: others may have what was not labelled. */

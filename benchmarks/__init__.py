@@ -1,0 +1,1 @@
+"""Commands that print figures: ``python -m benchmarks.NAME [--json]``, the JSON object last."""
