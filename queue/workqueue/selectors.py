@@ -79,6 +79,15 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
             n_skipped_by_you=skipped,
             next_free_at=first.expires_at,
         )
+    own = live_leases(project, now).filter(user=user).count()
+    if own:
+        return EmptyQueue(
+            "leased",
+            f"{_images(own)} left, and another tab or program of yours has "
+            f"{'it' if own == 1 else 'them'}. Go on there, or close it.",
+            n_leased=own,
+            n_skipped_by_you=skipped,
+        )
     if skipped:
         return EmptyQueue(
             "skipped",

@@ -8,6 +8,8 @@ from annotator.api.serializers import StrictSerializer
 from workqueue.models import QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
+LONGEST_S = 86_400.0
+
 
 class ClaimIn(StrictSerializer):
     """How many images to hold, and in which tab."""
@@ -25,10 +27,12 @@ class SubmitIn(StrictSerializer):
 
     lease = serializers.UUIDField()
     class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
-    seconds = serializers.FloatField(
-        min_value=0, max_value=86_400, required=False, default=None, allow_null=True
-    )
+    seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
     key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+
+    def validate_seconds(self, value: float | None) -> float | None:
+        """Cap the time on screen: a tab left open over night must not lose its label."""
+        return None if value is None else min(value, LONGEST_S)
 
 
 class UndoIn(StrictSerializer):

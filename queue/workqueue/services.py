@@ -113,6 +113,10 @@ def claim(
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
+    # What was labelled or deleted meanwhile need not be shown any more.
+    mine.exclude(image__status=Image.Status.OPEN, image__deleted_at=None).update(
+        state=Lease.State.RELEASED
+    )
     if fresh:
         mine.exclude(token__in=list(keep)).update(state=Lease.State.RELEASED)
     mine.update(expires_at=until)
@@ -335,6 +339,9 @@ def undo(
     Raises:
         UndoRefusedError: it is not among their last labels, or was replaced meanwhile.
     """
+    repeated = _lease_of_undone(user, project, annotation_id, now)
+    if repeated:
+        return repeated
     last = list(
         Annotation.objects.filter(author=user, image__project=project, is_current=True)
         .order_by("-pk")
@@ -365,6 +372,22 @@ def undo(
         granted_at=now,
         expires_at=now + timedelta(minutes=settings.lease_minutes),
     )
+
+
+def _lease_of_undone(
+    user: User, project: Project, annotation_id: int, now: datetime
+) -> Lease | None:
+    """Return what an undo has given already: its answer may have been lost on the way."""
+    undone = Annotation.objects.filter(
+        pk=annotation_id,
+        author=user,
+        image__project=project,
+        replaced_by__action=Annotation.Action.WITHDRAW,
+    ).first()
+    if undone is None:
+        return None
+    live = Lease.objects.filter(state=Lease.State.LIVE, expires_at__gt=now)
+    return live.filter(image=undone.image_id, user=user).first()
 
 
 def _free_slot(image: Image) -> int:

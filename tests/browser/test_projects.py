@@ -23,6 +23,7 @@ def test_a_project_is_made_on_one_page_and_every_file_gets_its_answer(
     page.wait_for_selector(".upload-refused")
 
     assert "not a picture" in page.inner_text(".upload-refused")
+    page.click("[data-continue]")
     page.wait_for_url("**/images/")
     made = api("GET", "projects/")["results"][0]
     assert made["name"] == "Made by hand"

@@ -324,3 +324,38 @@ def test_live_leases_end_when_they_are_submitted():
     submit(user, project, claim(user, project)[0])
 
     assert Lease.objects.get().state == Lease.State.SUBMITTED
+
+
+def test_an_undo_whose_answer_was_lost_can_be_repeated():
+    project = make_project()
+    make_images(project, 1)
+    user = make_member(project)
+    given = submit(user, project, claim(user, project)[0]).answer["annotation"]
+
+    first = services.undo(user=user, project=project, annotation_id=given, now=now())
+    again = services.undo(user=user, project=project, annotation_id=given, now=now())
+
+    assert again == first
+
+
+def test_images_in_another_tab_of_mine_are_not_called_done():
+    project = make_project()
+    make_images(project, 1)
+    user = make_member(project)
+    claim(user, project, client="one tab")
+
+    assert claim(user, project, client="another") == []
+    empty = selectors.why_empty(project, user, now())
+    assert empty.reason == "leased"
+    assert "another tab" in empty.sentence
+
+
+def test_a_held_image_that_was_deleted_is_not_shown_again():
+    project = make_project()
+    images = make_images(project, 2)
+    make_ranking(project, images)
+    user = make_member(project)
+    claim(user, project, client="tab")
+    labeling.delete_image(image=images[0], actor=user, now=now())
+
+    assert [lease.image for lease in claim(user, project, client="tab")] == [images[1]]

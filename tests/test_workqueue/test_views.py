@@ -58,6 +58,7 @@ def test_a_person_claims_submits_and_undoes_over_http(project, client_of):
         ({"lease": "nonsense"}, 400, "validation-error"),
         ({"surprise": 1}, 400, "validation-error"),
         ({"seconds": -1}, 400, "validation-error"),
+        ({"seconds": "long"}, 400, "validation-error"),
     ],
 )
 def test_a_bad_submit_is_refused_with_a_problem_and_nothing_is_written(

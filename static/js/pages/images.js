@@ -65,5 +65,7 @@ showEmbedding(JSON.parse(document.getElementById("queue-status").textContent));
 setTimeout(poll, POLL_MS);
 
 document.addEventListener("upload:finished", (event) => {
-  if (event.detail.added) setTimeout(() => window.location.reload(), 1500);
+  const { added, refused, failed } = event.detail;
+  // What was refused must be readable: the page is reloaded by the person then.
+  if (added && !refused && !failed) setTimeout(() => window.location.reload(), 1500);
 });

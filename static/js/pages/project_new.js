@@ -86,8 +86,21 @@ async function startUploads(project) {
   if (!uploads.size) return window.location.assign(page);
   form.querySelectorAll("input, textarea, button[data-add-class]").forEach((field) => (field.disabled = true));
   uploads.scrollIntoView({ block: "center" });
-  document.addEventListener("upload:finished", () => window.location.assign(page), { once: true });
+  document.addEventListener("upload:finished", ({ detail }) => {
+    // What was refused must be readable before the page goes on.
+    if (detail.refused || detail.failed) showContinue(page);
+    else window.location.assign(page);
+  });
   return uploads.release(project.url);
+}
+
+function showContinue(page) {
+  const button = form.querySelector("[data-create]");
+  const go = Object.assign(document.createElement("a"), { className: "button button-primary", href: page });
+  go.textContent = "Go to the project";
+  go.dataset.continue = "";
+  button.replaceWith(go);
+  go.focus();
 }
 
 for (let index = 0; index < 3; index += 1) addRow();

@@ -2,7 +2,7 @@
  * <upload-panel data-project-url="/api/v1/projects/7/"></upload-panel>
  *
  * Drop or pick files, folders and zips. With `data-held` the files wait until `release(projectUrl)`
- * (the project does not exist yet). Dispatches `upload:finished` with {added, duplicates, refused}.
+ * (the project does not exist yet). Dispatches `upload:finished` with {added, duplicates, refused, failed}.
  */
 import { droppedFiles, isZip, readableSize } from "./folder.js";
 import { knownFiles, sendImage } from "./send_image.js";
@@ -212,8 +212,9 @@ class UploadPanel extends HTMLElement {
 
   #finished() {
     this.#draw();
-    const { added, duplicates, refused } = this.#totals();
-    this.dispatchEvent(new CustomEvent("upload:finished", { bubbles: true, detail: { added, duplicates, refused } }));
+    const { added, duplicates, refused, failed } = this.#totals();
+    const detail = { added, duplicates, refused, failed };
+    this.dispatchEvent(new CustomEvent("upload:finished", { bubbles: true, detail }));
   }
 }
 
