@@ -44,9 +44,7 @@ def fit_head(
 ) -> LogisticHead:
     """Fit a logistic regression with weight decay by L-BFGS.
 
-    The problem is convex, so the result does not depend on a random start. With fewer images than
-    dimensions the fit runs in the space the images span, which changes nothing but the speed: the
-    best weights lie in that space.
+    The problem is convex, so the result does not depend on a random start.
 
     Args:
         embeddings: shape (n_items, dim).
@@ -71,15 +69,8 @@ def fit_head(
     centred = features - mean
     scale = _scale_of(centred)
     centred *= scale
-    reduced, basis = _reduce(centred)
-    weights, bias = _minimise(reduced, np.asarray(targets), n_classes, kind, config)
-    return LogisticHead(
-        weights=(weights @ basis.T).astype(np.float32) if basis is not None else weights,
-        bias=bias,
-        mean=mean,
-        scale=scale,
-        kind=kind,
-    )
+    weights, bias = _minimise(centred, np.asarray(targets), n_classes, kind, config)
+    return LogisticHead(weights=weights, bias=bias, mean=mean, scale=scale, kind=kind)
 
 
 def _check_targets(targets: Any, kind: str) -> None:
@@ -97,21 +88,6 @@ def _check_targets(targets: Any, kind: str) -> None:
 def _scale_of(centred: FloatArray) -> float:
     norm = float(np.sqrt((centred**2).sum(axis=1).mean()))
     return FEATURE_NORM / norm if norm > 1e-12 else 1.0
-
-
-def _reduce(features: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """Return the features in an orthonormal basis of their span, and the basis (dim, rank)."""
-    n_items, dim = features.shape
-    if n_items >= dim:
-        return features, None
-    gram = features.astype(np.float64) @ features.astype(np.float64).T
-    values, vectors = np.linalg.eigh(gram)
-    kept = values > max(values[-1], 0.0) * 1e-10
-    if not kept.any():
-        return np.zeros((n_items, 1), dtype=np.float32), np.zeros((dim, 1), dtype=np.float32)
-    lengths = np.sqrt(values[kept])
-    basis = features.T @ (vectors[:, kept] / lengths)
-    return (vectors[:, kept] * lengths).astype(np.float32), basis.astype(np.float32)
 
 
 def _minimise(
