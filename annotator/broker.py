@@ -7,23 +7,25 @@ the decoding error then ends the worker. Here a message is written beside its pl
 import time
 import uuid
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from kombu.transport import filesystem
-from kombu.utils.json import dumps
+from kombu.utils.json import dumps, loads
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]
+class Channel(filesystem.Channel):
     """A channel whose messages appear whole or not at all."""
 
-    def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:
+    # kombu names this argument differently in its two classes
+    def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
         name = f"{time.time_ns() // 1_000_000:015d}_{uuid.uuid4()}.{queue}.msg"
         place = Path(self.data_folder_out) / name
         building = place.with_suffix(".writing")
-        building.write_text(dumps(payload), encoding="utf-8")
+        building.write_text(dumps(message), encoding="utf-8")
         building.replace(place)
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         """Return the oldest message of a queue.
 
         Raises:
@@ -40,11 +42,11 @@ class Channel(filesystem.Channel):  # type: ignore[misc]
             except FileNotFoundError:
                 continue
             taken.unlink(missing_ok=True)
-            return filesystem.loads(text)
-        raise filesystem.Empty
+            return loads(text)
+        raise Empty
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc]
+class Transport(filesystem.Transport):
     """The transport of the embedded broker."""
 
     Channel = Channel
