@@ -3,6 +3,14 @@ import signal
 import pytest
 from browser_kit import CLASSES, sign_in, wait_for
 
+# How many labels the browser keeps until the server has them
+KEPT = """new Promise((resolve) => {
+  indexedDB.open("annotator", 1).onsuccess = (opened) => {
+    const count = opened.target.result.transaction("outbox").objectStore("outbox").count();
+    count.onsuccess = () => resolve(count.result);
+  };
+})"""
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
@@ -142,9 +150,10 @@ def test_labels_given_offline_survive_a_closed_tab_and_arrive_once(
 
     label_right(label_page, truth, 3)
     wait_for(lambda: "Offline" in label_page.inner_text("[data-save-state]"))
+    wait_for(lambda: label_page.evaluate(KEPT) == 3)
+    assert n_labelled(api, project) == 1
     label_page.close()
     context.set_offline(False)
-    assert n_labelled(api, project) == 1
 
     again = context.new_page()
     again.goto(f"{installation.address}/projects/{project['id']}/label/")

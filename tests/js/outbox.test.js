@@ -168,3 +168,29 @@ test("a label taken back in the tab that gave it is not sent by another", async 
 
   assert.deepEqual(second.sent, ["a"]);
 });
+
+test("a page may be closed without a question once its labels are on the disk", async () => {
+  let written;
+  const storage = { ...inMemory(), isDurable: true, put: () => new Promise((done) => (written = done)) };
+  const { outbox } = setUp({ storage, answers: [offline()] });
+
+  outbox.add(entry("a"));
+  assert.equal(outbox.hasUnkept, true);
+  written();
+  await settled();
+
+  assert.equal(outbox.state, "offline");
+  assert.equal(outbox.hasUnkept, false);
+});
+
+test("labels that the browser cannot keep are asked about until the server has them", async () => {
+  const { outbox, wake } = setUp({ answers: [offline()] });
+  await outbox.add(entry("a"));
+  await settled();
+  assert.equal(outbox.hasUnkept, true);
+
+  wake();
+  await settled();
+
+  assert.equal(outbox.hasUnkept, false);
+});

@@ -19,6 +19,8 @@ export class Outbox extends EventTarget {
   #lastMade = 0;
   /** Keys that an earlier page left behind: another tab may hold them as well. */
   #inherited = new Set();
+  /** Keys of entries that are neither in the storage nor on the server. */
+  #unkept = new Set();
   #send;
   #storage;
   #whoAmI;
@@ -27,7 +29,7 @@ export class Outbox extends EventTarget {
 
   /**
    * @param {{user: number, send: (entry: Entry) => Promise<any>, whoAmI: () => Promise<number>,
-   *   storage: {all(user: number): Promise<Entry[]>, put(entry: Entry): Promise<void>,
+   *   storage: {isDurable: boolean, all(user: number): Promise<Entry[]>, put(entry: Entry): Promise<void>,
    *   remove(key: string): Promise<void>}, wait?: (then: () => void, ms: number) => number}} parts
    */
   constructor({ user, send, whoAmI, storage, wait = (then, ms) => setTimeout(then, ms) }) {
@@ -45,6 +47,11 @@ export class Outbox extends EventTarget {
 
   get size() {
     return this.#entries.length;
+  }
+
+  /** Whether closing the page now could lose something. */
+  get hasUnkept() {
+    return this.#unkept.size > 0;
   }
 
   /** Lease tokens of what is not sent yet. */
@@ -70,8 +77,10 @@ export class Outbox extends EventTarget {
     this.#entries.push(entry);
     // While the connection is gone the page must go on saying so.
     this.#become(this.#state === "saved" ? "saving" : this.#state);
+    this.#unkept.add(key);
     try {
       await this.#storage.put(entry);
+      if (this.#storage.isDurable) this.#unkept.delete(key);
     } catch (error) {
       // A full disk must not keep the label from the server.
       this.dispatchEvent(new CustomEvent("not-kept", { detail: { entry, error } }));
@@ -84,6 +93,7 @@ export class Outbox extends EventTarget {
     const index = this.#entries.findIndex((entry) => entry.key === key);
     if (index < 0 || (index === 0 && this.#running)) return false;
     this.#entries.splice(index, 1);
+    this.#unkept.delete(key);
     await this.#storage.remove(key);
     if (!this.#entries.length) this.#become("saved");
     return true;
@@ -157,6 +167,7 @@ export class Outbox extends EventTarget {
 
   async #remove(entry) {
     this.#entries = this.#entries.filter((other) => other.key !== entry.key);
+    this.#unkept.delete(entry.key);
     try {
       await this.#storage.remove(entry.key);
     } catch (error) {

@@ -10,6 +10,18 @@ function done(request) {
   });
 }
 
+/** Resolves when it is on the disk. */
+function write(database, change) {
+  return new Promise((resolve, reject) => {
+    const transaction = database.transaction(STORE, "readwrite", { durability: "strict" });
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error);
+    change(transaction.objectStore(STORE));
+    // Without this the browser asks the page once more before it commits, and a closing page does not answer.
+    transaction.commit();
+  });
+}
+
 function open() {
   const request = indexedDB.open(DATABASE, 1);
   request.onupgradeneeded = () => {
@@ -27,12 +39,11 @@ export async function openStorage() {
   } catch {
     return inMemory();
   }
-  const store = (mode) => database.transaction(STORE, mode, { durability: "strict" }).objectStore(STORE);
   return {
     isDurable: true,
-    all: (user) => done(store("readonly").index("user").getAll(user)),
-    put: (entry) => done(store("readwrite").put(entry)),
-    remove: (key) => done(store("readwrite").delete(key)),
+    all: (user) => done(database.transaction(STORE).objectStore(STORE).index("user").getAll(user)),
+    put: (entry) => write(database, (store) => store.put(entry)),
+    remove: (key) => write(database, (store) => store.delete(key)),
   };
 }
 

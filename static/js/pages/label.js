@@ -48,7 +48,7 @@ window.addEventListener("pageshow", (event) => {
 window.addEventListener("online", () => outbox.retryNow());
 window.addEventListener("focus", () => session.comeBack().catch((error) => session.report(error)));
 window.addEventListener("beforeunload", (event) => {
-  if (outbox.size && !storage.isDurable) event.preventDefault();
+  if (outbox.hasUnkept) event.preventDefault();
 });
 
 await session.start();
