@@ -95,6 +95,7 @@ MEDIA_ROOT = DATA_DIR / "media"
 EMBEDDINGS_ROOT = DATA_DIR / "embeddings"
 MODELS_ROOT = DATA_DIR / "models"
 BACKBONES_ROOT = DATA_DIR / "backbones"
+BACKBONE = environment.text("BACKBONE", "efficientnet_lite0")
 UPLOADS_ROOT = DATA_DIR / "uploads"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
@@ -209,6 +210,8 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_ACKS_LATE = True
+# A job that hangs is killed; its lease runs out, and after three such ends it is parked.
+CELERY_TASK_TIME_LIMIT = environment.number("JOB_TIME_LIMIT", 7200)
 # Off on purpose: a task that kills its worker would loop for ever. The Job row's lease and attempt
 # count bound it.
 CELERY_TASK_REJECT_ON_WORKER_LOST = False

@@ -6,8 +6,9 @@ database names the segments that count; any other file is left over from a kille
 
 import hashlib
 import os
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def verify_segment(folder: Path, segment: Segment) -> None:
 def remove_segment(folder: Path, name: str) -> None:
     """Delete a segment's file, if it is there."""
     (folder / name).unlink(missing_ok=True)
+
+
+def remove_strays(folder: Path, *, keep: Collection[str], older_than_s: float = 86_400) -> int:
+    """Delete the files nobody names, once they are too old to be just being written.
+
+    Returns:
+        How many files were deleted.
+    """
+    newest = time.time() - older_than_s
+    strays = [
+        path
+        for path in folder.glob("*.npy")
+        if path.name not in keep and path.stat().st_mtime < newest
+    ]
+    for path in strays:
+        path.unlink(missing_ok=True)
+    return len(strays)
 
 
 def gather(folder: Path, names: Sequence[str], rows: IntArray) -> FloatArray:

@@ -16,6 +16,8 @@ from workqueue.requests import request_round, state_of
 FIRST_SLICE = 64
 SLICE = 256
 YIELD_AFTER_S = 4.0
+# Well below the time limit of a job.
+YIELD_ALWAYS_AFTER_S = 600.0
 # The first order is made as soon as this many images are embedded, not when all are.
 FIRST_RANKING_FROM = 200
 # Many small files are merged, so that a scan of the pool opens few.
@@ -26,6 +28,7 @@ def run_embedding(run: JobRun) -> None:
     """Do a job of kind ``embed``: embed all images of the project that have no embedding yet."""
     project = Project.objects.get(pk=run.project_id)
     state_of(project)
+    _forget_other_backbones(run, project)
     _purge_deleted(run, project)
     started = time.monotonic()
     size = FIRST_SLICE
@@ -34,9 +37,11 @@ def run_embedding(run: JobRun) -> None:
         size = SLICE
         if state_of(project).n_embedded >= FIRST_RANKING_FROM and not _has_round(project):
             request_round(project=project, trigger=Round.Trigger.IMAGES)
-        if time.monotonic() - started > YIELD_AFTER_S and _others_wait():
+        spent = time.monotonic() - started
+        if spent > YIELD_ALWAYS_AFTER_S or (spent > YIELD_AFTER_S and _others_wait()):
             raise YieldedError
     _merge_small(run, project)
+    learning.remove_stray_segments(keep=set(Segment.objects.values_list("name", flat=True)))
     with run.commit():
         pass
     request_round(project=project, trigger=Round.Trigger.IMAGES)
@@ -93,6 +98,16 @@ def _count(project: Project) -> None:
     QueueState.objects.filter(project=project).update(
         n_embedded=totals["embedded"], n_embedding_failures=totals["failed"]
     )
+
+
+def _forget_other_backbones(run: JobRun, project: Project) -> None:
+    """Drop what another backbone embedded: its vectors cannot be compared with the new ones."""
+    others = Segment.objects.filter(project=project).exclude(backbone=learning.BACKBONE)
+    if others.exists():
+        with run.step():
+            others.delete()
+            Embedding.objects.filter(image__project=project, segment=None).delete()
+            _count(project)
 
 
 def _purge_deleted(run: JobRun, project: Project) -> None:

@@ -2,15 +2,19 @@
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 
+from annotator.ingest import services as ingest
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image, Project
-from workqueue.models import Embedding, Lease, QueueState, Ranking, Round
+from workqueue.models import Embedding, Lease, QueueState, Ranking, Round, Segment
 from workqueue.requests import request_embedding, request_round_if_due
 
 # Positions of older rankings are dropped; the Ranking rows and the "why" of each label stay.
 RANKINGS_KEPT = 20
+# A broken upload can be gone on with for so long.
+UPLOADS_KEPT = timedelta(days=2)
 
 
 def keep_house(*, now: datetime) -> None:
@@ -21,12 +25,17 @@ def keep_house(*, now: datetime) -> None:
     _find_lost_embeddings(now)
     _find_lost_rounds()
     _drop_old_positions(now)
+    _drop_orphan_rankings(now)
+    ingest.sweep_uploads(before=now - UPLOADS_KEPT)
 
 
 def _find_lost_embeddings(now: datetime) -> None:
     """Images that came in the instant an embedding job ended, or whose segment was torn."""
     without = Image.objects.filter(project=OuterRef("pk"), deleted_at=None).filter(
         ~Exists(Embedding.objects.filter(image=OuterRef("pk")))
+    )
+    other_backbone = Segment.objects.filter(project=OuterRef("pk")).exclude(
+        backbone=settings.BACKBONE
     )
     deleted = Embedding.objects.filter(
         image__project=OuterRef("pk"), image__deleted_at__isnull=False
@@ -39,7 +48,7 @@ def _find_lost_embeddings(now: datetime) -> None:
         finished_at__gt=now - timedelta(hours=1),
     )
     waiting = Project.objects.filter(deleted_at=None).filter(
-        Exists(without) | Exists(deleted), ~Exists(just_failed)
+        Exists(without) | Exists(deleted) | Exists(other_backbone), ~Exists(just_failed)
     )
     for pk in waiting.values_list("pk", flat=True)[:100]:
         request_embedding(project_id=pk)
@@ -68,3 +77,11 @@ def _drop_old_positions(now: datetime) -> None:
         ).distinct()
         for ranking in old[:5]:
             ranking.positions.all().delete()
+
+
+def _drop_orphan_rankings(now: datetime) -> None:
+    """Rankings whose round died before its flip: nothing points to them, and nothing will."""
+    orphans = Ranking.objects.filter(rounds=None, created_at__lt=now - timedelta(hours=1)).exclude(
+        pk__in=QueueState.objects.exclude(ranking=None).values("ranking")
+    )
+    orphans.filter(pk__in=list(orphans.values_list("pk", flat=True)[:20])).delete()

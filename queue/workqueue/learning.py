@@ -25,7 +25,7 @@ from ml.ranking import score_pool
 from ml.selection import Selection, coverage_order, mix_exploration, rank_candidates
 from workqueue.models import Embedding, ModelVersion, QueueSettings, Segment, Skip
 
-BACKBONE = backbones.DEFAULT_BACKBONE
+BACKBONE = settings.BACKBONE
 # Fewer measured images than these say nothing about accuracy and calibration.
 MEASURE_FROM = 10
 CALIBRATE_FROM = 30
@@ -147,6 +147,11 @@ def compact(
 def remove_segment_file(name: str) -> None:
     """Delete a segment's file, once no row of the database names it."""
     embedding_store.remove_segment(settings.EMBEDDINGS_ROOT, name)
+
+
+def remove_stray_segments(*, keep: set[str]) -> None:
+    """Delete files that no row names: what a killed worker left behind."""
+    embedding_store.remove_strays(settings.EMBEDDINGS_ROOT, keep=keep)
 
 
 def verify_segment(segment: Segment) -> None:

@@ -18,6 +18,7 @@ import annotator
 from annotator.events import services as events
 from annotator.jobs.models import Job
 from annotator.jobs.running import JobRun
+from annotator.jobs.services import JobFailedError
 from annotator.labeling.models import Project
 from workqueue import learning
 from workqueue.models import (
@@ -127,6 +128,12 @@ def round_failed(job_id: int) -> None:
 
 def _verify_segments(project: Project) -> None:
     """Check the embedding files; torn ones are forgotten and embedded again."""
+    other_backbone = Segment.objects.filter(project=project).exclude(backbone=learning.BACKBONE)
+    if other_backbone.exists():
+        raise JobFailedError(
+            "The backbone was changed; the images are embedded again first. "
+            "The next round starts by itself."
+        )
     for segment in Segment.objects.filter(project=project):
         try:
             learning.verify_segment(segment)

@@ -170,8 +170,8 @@ def queue_counts(project: Project, now: datetime) -> dict[str, int]:
 
 
 def failed_jobs(project: Project) -> list[Job]:
-    """Return the newest job of each kind, where it has failed."""
+    """Return the newest job of each kind, where it has failed; rounds tell of themselves."""
     newest: dict[str, Job] = {}
-    for job in Job.objects.filter(project=project).order_by("-pk")[:50]:
+    for job in Job.objects.filter(project=project).exclude(kind="round").order_by("-pk")[:50]:
         newest.setdefault(job.kind, job)
     return [job for job in newest.values() if job.state == Job.State.FAILED]

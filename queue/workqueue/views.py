@@ -14,6 +14,8 @@ from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.paging import ByPosition, NewestFirst
 from annotator.api.problems import Problem
+from annotator.jobs import services as jobs
+from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation
 from annotator.labeling.presenters import present_annotation, present_image
@@ -298,6 +300,24 @@ class RoundRetryView(APIView):
         if failed.state != Round.State.FAILED:
             raise Problem(409, "round-not-failed", "Only a failed round can be tried again.")
         return _start_round(request, failed.project)
+
+
+class JobRetryView(APIView):
+    """Background work that has failed, done again."""
+
+    def post(self, request: Request, project_id: int, job_id: int) -> Response:
+        """Ask for the same work again."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        job = access.object_for(
+            person_of(request), Job.objects.filter(project=project), at_least=Role.LEAD, pk=job_id
+        )
+        if job.state != Job.State.FAILED:
+            raise Problem(409, "job-not-failed", "Only work that has failed can be tried again.")
+        if job.kind == "embed":
+            requests.request_embedding(project_id=project.pk)
+        else:
+            jobs.retry(job=job)
+        return Response({"id": job.pk, "kind": job.kind}, status=202)
 
 
 def _start_round(request: Request, project: Any) -> Response:

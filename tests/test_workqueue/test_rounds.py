@@ -1,4 +1,6 @@
+import os
 import uuid
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -339,3 +341,47 @@ def test_several_classes_per_image_are_learned_too():
         user=user, project=project, key="none", lease_token=str(lease.token), class_ids=[],
         now=now(),
     )  # fmt: skip
+
+
+def test_another_backbone_embeds_every_image_again_before_the_next_round(setting):
+    project, user, truth = setting
+    Segment.objects.update(backbone="the-former-one")
+    label(project, user, truth, 20)
+    do_open_jobs()
+    housekeeping.keep_house(now=now())
+
+    round_ = Round.objects.get()
+
+    assert round_.state == Round.State.FAILED
+    assert "embedded again" in round_.error
+    assert Job.objects.filter(kind="embed", state=Job.State.QUEUED).exists()
+
+
+def test_the_ranking_of_a_round_that_died_is_cleared_and_the_current_one_stays(setting):
+    project, user, truth = setting
+    label(project, user, truth, 20)
+    do_open_jobs()
+    current = state_of(project).ranking
+    orphan = Ranking.objects.create(
+        project=project, number=99, kind="heuristic", n_pool=1, n_candidates=1, n_positions=0
+    )
+    Ranking.objects.update(created_at=now() - timedelta(hours=2))
+
+    housekeeping.keep_house(now=now())
+
+    assert list(Ranking.objects.all()) == [current]
+    assert orphan.pk != current.pk
+
+
+def test_segment_files_nobody_names_are_removed_once_they_are_old(setting):
+    stray = embedding_store.write_segment(settings.EMBEDDINGS_ROOT, np.zeros((2, DIM)))
+    fresh = embedding_store.write_segment(settings.EMBEDDINGS_ROOT, np.zeros((2, DIM)))
+    kept = Segment.objects.get().name
+    for name in (stray.name, kept):
+        os.utime(settings.EMBEDDINGS_ROOT / name, (0, 0))
+
+    learning.remove_stray_segments(keep={kept})
+
+    assert not (settings.EMBEDDINGS_ROOT / stray.name).exists()
+    assert (settings.EMBEDDINGS_ROOT / fresh.name).exists()
+    assert (settings.EMBEDDINGS_ROOT / kept).exists()

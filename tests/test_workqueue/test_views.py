@@ -5,8 +5,9 @@ from django.urls import reverse
 from factories import class_of, make_images, make_member, make_project, make_ranking, make_user
 
 from annotator.accounts.models import Role
+from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation
-from workqueue.models import Lease, Round
+from workqueue.models import Lease, ModelVersion, Round
 
 pytestmark = pytest.mark.django_db
 
@@ -277,3 +278,37 @@ def test_a_ranked_image_carries_the_models_guess_and_why(project, client_of):
     lease = answer.json()["leases"][0]
     assert lease["suggestion"] == {"class_ids": [cat.pk], "probability": 0.5}
     assert "between cat (50%) and dog (40%)" in lease["why"]["sentence"]
+
+
+def test_a_lead_tries_failed_background_work_again(project, client_of):
+    lead = make_member(project, Role.LEAD)
+    failed = Job.objects.create(kind="embed", queue="embed", project=project, state="failed")
+
+    first = client_of(lead).post(address("job_retry", project, failed.pk))
+    annotator = client_of(make_member(project)).post(address("job_retry", project, failed.pk))
+    done = Job.objects.create(kind="import", queue="ingest", project=project, state="done")
+    refused = client_of(lead).post(address("job_retry", project, done.pk))
+
+    assert first.status_code == 202
+    assert Job.objects.filter(kind="embed", state="queued").count() == 1
+    assert annotator.status_code == 403
+    assert (refused.status_code, refused.json()["code"]) == (409, "job-not-failed")
+
+
+def test_the_progress_page_draws_the_curve_for_wide_and_narrow_screens(project, client_of):
+    measured = {"accuracy": {"value": 0.8, "low": 0.6, "high": 0.9, "n": 20}}
+    model = ModelVersion.objects.create(
+        project=project, number=1, backbone="b", class_ids=[], folder="x", sha256="", n_labels=40
+    )
+    for number in (1, 2):
+        Round.objects.create(
+            project=project, number=number, trigger="batch", state="done", n_labels=number * 20,
+            metrics=measured, model_version=model,
+        )  # fmt: skip
+
+    page = client_of(make_member(project)).get(reverse("progress", args=[project.pk]))
+
+    text = page.content.decode()
+    assert text.count("40 labels: 80% (60% to 90%), measured on 20") == 2
+    assert "chart-wide" in text
+    assert "chart-narrow" in text
