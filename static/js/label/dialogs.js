@@ -18,9 +18,10 @@ export class Dialogs {
   constructor(page, config) {
     this.#page = page;
     this.#drawHelp(config);
-    // What is typed into a dialog must not reach the keys of the page behind it.
+    // What is typed into a dialog must not reach the keys of the page behind it. A dialog that has just
+    // closed can still hold the focus until the next frame: by then the keys are the page's again.
     for (const dialog of page.querySelectorAll("dialog")) {
-      dialog.addEventListener("keydown", (event) => event.stopPropagation());
+      dialog.addEventListener("keydown", (event) => dialog.open && event.stopPropagation());
     }
   }
 
