@@ -132,8 +132,18 @@ def gather(folder: Path, names: Sequence[str], rows: IntArray) -> FloatArray:
     """
     if not len(names):
         return np.empty((0, 0), dtype=np.float16)
-    parts = [read_segment(folder, names[start])[rows[start:end]] for start, end in _runs(names)]
+    parts = [
+        _rows_of(read_segment(folder, names[start]), rows[start:end]) for start, end in _runs(names)
+    ]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _rows_of(segment: FloatArray, rows: IntArray) -> FloatArray:
+    """Return some rows; a stretch of neighbours without copying it."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return segment[first : last + 1]
+    return segment[rows]
 
 
 def _runs(names: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -1,11 +1,12 @@
 """Honest figures: never on training data, always with an interval and a count."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ml.arrays import BoolArray, FloatArray
+from ml.arrays import BoolArray, FloatArray, IntArray
 from ml.calibration import expected_calibration_error
 from ml.training import HeadConfig, NotEnoughLabelsError, fit_head
 
@@ -67,6 +68,115 @@ def share(correct: float, total: int) -> Share:
     """Return a share with its interval."""
     low, high = wilson_interval(correct, total)
     return Share(float(correct / total) if total else 0.0, low, high, total)
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """A mean of paired differences with its 95 % t-interval.
+
+    Attributes:
+        mean: of the differences.
+        low: lower end; minus infinity with fewer than two pairs.
+        high: upper end.
+        wins: pairs in which the first was larger.
+        n: pairs.
+    """
+
+    mean: float
+    low: float
+    high: float
+    wins: int
+    n: int
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (any statistics table).
+T_95 = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+]  # fmt: skip
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> MeanDifference:
+    """Return how much larger the first is, pair by pair.
+
+    Args:
+        first: shape (n,).
+        second: shape (n,), the partner of each.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    n = len(differences)
+    mean, wins = float(differences.mean()), int((differences > 0).sum())
+    if n < 2:
+        return MeanDifference(mean, -np.inf, np.inf, wins, n)
+    quantile = T_95[n - 2] if n - 2 < len(T_95) else Z_95
+    half = float(quantile * differences.std(ddof=1) / np.sqrt(n))
+    return MeanDifference(mean, mean - half, mean + half, wins, n)
+
+
+def sign_flip_p_value(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return how often chance alone would make paired differences so large, 0 to 1.
+
+    If the two did not differ, every difference could as well have the other sign. All sign
+    patterns are tried up to 16 pairs, 65,536 random ones above.
+
+    Args:
+        first: shape (n,).
+        second: shape (n,), the partner of each.
+
+    Returns:
+        The two-sided p-value of the mean difference.
+
+    Source: Fisher (1935), "The design of experiments", section 21 (randomisation test).
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    n = len(differences)
+    if n <= 16:
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        patterns = np.random.default_rng(0).integers(0, 2, size=(65_536, n))
+    means = np.abs((patterns * 2 - 1) @ differences)
+    return float((means >= abs(differences.sum()) - 1e-12).mean())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for having looked at all of them.
+
+    Args:
+        p_values: shape (n,).
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = highest
+    return adjusted
+
+
+def cohens_kappa(first: IntArray, second: IntArray) -> float:
+    """Return how far two labelings agree beyond chance, at most 1.
+
+    Args:
+        first: shape (n,), class indices.
+        second: shape (n,), class indices.
+
+    Source: Cohen (1960), "A coefficient of agreement for nominal scales".
+    """
+    n_classes = int(max(first.max(initial=0), second.max(initial=0))) + 1
+    agreed = float((first == second).mean())
+    by_chance = float(
+        (np.bincount(first, minlength=n_classes) / len(first))
+        @ (np.bincount(second, minlength=n_classes) / len(second))
+    )
+    return 1.0 if by_chance >= 1.0 else (agreed - by_chance) / (1.0 - by_chance)
 
 
 def out_of_fold(

@@ -1,67 +1,246 @@
-"""Scoring a whole pool, block by block, so that memory stays bounded."""
+"""From a pool to the order in which it is served: score, shortlist, pick, spread.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+The pool is read once, block by block, so memory does not grow with it. Only a shortlist of the
+highest scores is looked at twice.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ml.arrays import FloatArray, IntArray, check_finite
-from ml.heads import LogisticHead, to_probabilities
-from ml.heuristics import HEURISTICS
+from ml.heads import Head
+from ml.heuristics import HEURISTICS, Heuristic, ScoredBlock, Shortlist
+from ml.selection import class_weights, defer_near_duplicates, rank_candidates
+
+# Rows whose float32 copy stays in the processor's cache: twice as fast as larger blocks.
+BLOCK_ROWS = 2_048
+SHORTLIST_PER_PICK, SHORTLIST_LEAST, SHORTLIST_MOST = 10, 200, 20_000
+# A batch is picked for diversity; people may be a batch ahead of the next round.
+DIVERSE_BATCHES, DIVERSE_MOST = 2, 500
 
 
 @dataclass(frozen=True)
-class PoolScores:
-    """One score per pool image, and what the head thinks of each.
+class Candidates:
+    """The images a ranking looks at.
 
     Attributes:
-        scores: shape (n,), float32, 0 to 1, higher is asked sooner.
-        top_classes: shape (n, n_top), class indices, most likely first.
-        top_probabilities: shape (n, n_top), float32.
+        blocks: reads the embeddings in order, (m, dim) float16 each, BLOCK_ROWS rows or so.
+        gather: reads the embeddings of some candidates, (m, dim).
+        tie_order: shape (n,), fixed numbers that decide between equal scores.
     """
 
+    blocks: Callable[[], Iterator[FloatArray]]
+    gather: Callable[[IntArray], FloatArray]
+    tie_order: IntArray
+
+    def __len__(self) -> int:
+        return len(self.tie_order)
+
+    @classmethod
+    def of(cls, embeddings: FloatArray, tie_order: IntArray | None = None) -> "Candidates":
+        """Return candidates that are in memory (or mapped).
+
+        Args:
+            embeddings: shape (n, dim).
+            tie_order: shape (n,); the given order without.
+        """
+
+        def blocks() -> Iterator[FloatArray]:
+            for start in range(0, len(embeddings), BLOCK_ROWS):
+                yield embeddings[start : start + BLOCK_ROWS]
+
+        ties = np.arange(len(embeddings)) if tie_order is None else tie_order
+        return cls(blocks, lambda which: embeddings[which], ties)
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """What a lead may choose about a ranking.
+
+    Attributes:
+        heuristic: a name of :data:`ml.heuristics.HEURISTICS`.
+        batch_size: labels from one ranking to the next.
+        spread_duplicates: images nearly like one already chosen wait until after the batch.
+        balance_classes: images that look like a class with few labels come sooner.
+    """
+
+    heuristic: str
+    batch_size: int = 20
+    spread_duplicates: bool = True
+    balance_classes: bool = False
+
+
+@dataclass(frozen=True)
+class LabelledView:
+    """What a ranking knows of the labels.
+
+    Attributes:
+        embeddings: shape (m, dim).
+        class_counts: shape (n_classes,), labels of each class.
+    """
+
+    embeddings: FloatArray
+    class_counts: IntArray
+
+
+@dataclass(frozen=True)
+class RankedCandidates:
+    """An order of candidates.
+
+    Attributes:
+        order: shape (n_positions,), indices of candidates, first is served first.
+        scores: shape (n,), 0 to 1; NaN where the heuristic gives none.
+    """
+
+    order: IntArray
     scores: FloatArray
-    top_classes: IntArray
-    top_probabilities: FloatArray
 
 
-def score_pool(
-    head: LogisticHead,
-    heuristic: str,
-    blocks: Iterable[FloatArray],
-    *,
-    seed: int,
-    n_top_classes: int = 3,
-) -> PoolScores:
-    """Score all images of a pool with a head.
+@dataclass
+class Ranker:
+    """Everything one ranking needs; :meth:`rank` does it."""
+
+    config: RankingConfig
+    head: Head | None
+    members: list[Head] = field(default_factory=list)
+    seed: int = 0
+
+    @property
+    def heuristic(self) -> Heuristic:
+        """The heuristic of the registry."""
+        return HEURISTICS[self.config.heuristic]
+
+    def rank(
+        self, candidates: Candidates, labelled: LabelledView, *, n_positions: int
+    ) -> RankedCandidates:
+        """Order the candidates.
+
+        Args:
+            candidates: the images to look at.
+            labelled: what has labels.
+            n_positions: how many to order at most.
+
+        Raises:
+            BadArrayError: an embedding is not finite; the error names its row.
+            ValueError: the heuristic needs a head and there is none.
+        """
+        n_positions = min(n_positions, len(candidates))
+        if not len(candidates):
+            return RankedCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
+        scores = self._scores(candidates, labelled)
+        order = self._by_score(scores, candidates, n_positions)
+        if self.heuristic.pick:
+            order = self._diverse_first(order, scores, candidates, labelled)[:n_positions]
+        elif self.config.spread_duplicates and self.heuristic.needs != "nothing":
+            order = self._without_near_duplicates(order, candidates)
+        return RankedCandidates(order, scores)
+
+    # --- Scoring ------------------------------------------------------------------------------
+
+    def _scores(self, candidates: Candidates, labelled: LabelledView) -> FloatArray:
+        score = self.heuristic.score
+        if score is None:
+            return np.full(len(candidates), np.nan, dtype=np.float32)
+        if self.heuristic.needs == "nothing":
+            return np.random.default_rng(self.seed).random(len(candidates)).astype(np.float32)
+        if self.head is None:
+            raise ValueError(f"{self.heuristic.name} needs a trained head")
+        weights = class_weights(labelled.class_counts) if self.config.balance_classes else None
+        scores = np.empty(len(candidates), dtype=np.float32)
+        start = 0
+        for rows in candidates.blocks():
+            block = ScoredBlock(rows, self.head, self.members, self.seed, start)
+            check_finite(block.probabilities, f"embeddings (from image {start})")
+            found = score(block)
+            if weights is not None:
+                found = found * weights[block.probabilities.argmax(axis=1)]
+            scores[start : start + len(rows)] = found
+            start += len(rows)
+        return scores
+
+    # --- Ordering -----------------------------------------------------------------------------
+
+    def _by_score(self, scores: FloatArray, candidates: Candidates, n_positions: int) -> IntArray:
+        """Return the highest scores in order; without scores by the fixed numbers."""
+        if np.isnan(scores).any():
+            return np.argsort(candidates.tie_order, kind="stable")
+        if self.heuristic.shuffles:
+            return _drawn_by_power(scores, self.seed)
+        wanted = max(n_positions, SHORTLIST_MOST)
+        return rank_candidates(scores, tie_order=candidates.tie_order, n=wanted)
+
+    def _diverse_first(
+        self,
+        order: IntArray,
+        scores: FloatArray,
+        candidates: Candidates,
+        labelled: LabelledView,
+    ) -> IntArray:
+        """Pick batch after batch for diversity; after them by score again."""
+        pick = self.heuristic.pick
+        assert pick is not None  # noqa: S101 - the caller looked
+        size = min(self.config.batch_size, DIVERSE_MOST // DIVERSE_BATCHES)
+        rng = np.random.default_rng(self.seed)
+        length = int(np.clip(SHORTLIST_PER_PICK * size, SHORTLIST_LEAST, SHORTLIST_MOST))
+        if self.heuristic.needs == "embeddings":
+            length = SHORTLIST_MOST
+        short = order[:length]
+        embeddings = np.asarray(candidates.gather(short), dtype=np.float32)
+        check_finite(embeddings, "embeddings")
+        seen = np.asarray(labelled.embeddings, dtype=np.float32)
+        probabilities = self.head.probabilities(embeddings) if self.head else None
+        left = np.arange(len(short))
+        picked: list[int] = []
+        for _ in range(DIVERSE_BATCHES):
+            if not len(left):
+                break
+            shortlist = Shortlist(
+                embeddings[left],
+                np.nan_to_num(scores[short[left]]),
+                None if probabilities is None else probabilities[left],
+                seen,
+            )
+            chosen = left[pick(shortlist, min(size, len(left)), rng)]
+            picked += chosen.tolist()
+            left = np.setdiff1d(left, chosen)
+            seen = np.concatenate([seen.reshape(-1, embeddings.shape[1]), embeddings[chosen]])
+        first = short[picked]
+        return np.concatenate([first, order[~np.isin(order, first)]])
+
+    def _without_near_duplicates(self, order: IntArray, candidates: Candidates) -> IntArray:
+        n_first = min(DIVERSE_BATCHES * self.config.batch_size, DIVERSE_MOST)
+        length = int(np.clip(SHORTLIST_PER_PICK * n_first, SHORTLIST_LEAST, SHORTLIST_MOST))
+        head, rest = order[:length], order[length:]
+        kept_order = defer_near_duplicates(candidates.gather(head), n_first=n_first)
+        return np.concatenate([head[kept_order], rest])
+
+
+def _drawn_by_power(scores: FloatArray, seed: int) -> IntArray:
+    """Return an order drawn without replacement with chances proportional to the scores.
+
+    Source: Kirsch et al. (2023), "Stochastic batch acquisition", section 3 (power, beta 1).
+    """
+    noise = np.random.default_rng(seed).gumbel(size=len(scores))
+    keys = np.log(np.maximum(scores, 1e-12)) + noise
+    return np.argsort(-keys, kind="stable")
+
+
+def top_classes(head: Head, embeddings: FloatArray, n: int) -> list[list[tuple[int, float]]]:
+    """Return the likeliest classes of some images with their probabilities, likeliest first.
 
     Args:
         head: the trained head.
-        heuristic: a name of :data:`ml.heuristics.HEURISTICS`.
-        blocks: the embeddings, (m, dim) float16 each, in the order of the pool.
-        seed: for the random heuristic.
-        n_top_classes: how many of the most likely classes to keep.
-
-    Raises:
-        BadArrayError: an embedding is not finite; the error names its row in the pool.
+        embeddings: shape (m, dim).
+        n: how many classes of each image.
     """
-    scores, classes, probabilities = [], [], []
-    n_top = min(n_top_classes, len(head.bias))
-    weights, bias = head.folded()
-    start = 0
-    for index, block in enumerate(blocks):
-        logits = np.asarray(block, dtype=np.float32) @ weights.T + bias
-        check_finite(logits, f"embeddings of block {index} (from image {start})")
-        table = to_probabilities(logits / head.temperature, head.kind)
-        chosen = HEURISTICS[heuristic].score(table, kind=head.kind, seed=seed + start)
-        top = np.argsort(-table, axis=1, kind="stable")[:, :n_top]
-        scores.append(chosen.astype(np.float32))
-        classes.append(top.astype(np.int32))
-        probabilities.append(np.take_along_axis(table, top, axis=1).astype(np.float32))
-        start += len(block)
-    if not scores:
-        nothing = np.empty((0, n_top), np.float32)
-        return PoolScores(np.empty(0, np.float32), nothing.astype(np.int32), nothing)
-    return PoolScores(
-        np.concatenate(scores), np.concatenate(classes), np.concatenate(probabilities)
-    )
+    if not len(embeddings):
+        return []
+    table: Any = head.probabilities(embeddings)
+    first = np.argsort(-table, axis=1, kind="stable")[:, :n]
+    return [
+        [(int(index), round(float(table[row, index]), 4)) for index in chosen]
+        for row, chosen in enumerate(first)
+    ]

@@ -11,8 +11,8 @@ APPS = [
     ROOT / "queue" / "workqueue",
 ]
 WRITERS = {
-    "services.py", "requests.py", "rounds.py", "embedding.py", "housekeeping.py", "running.py",
-    "simulation.py",
+    "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
+    "running.py", "simulation.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",

@@ -12,5 +12,6 @@ class WorkqueueConfig(AppConfig):
         registry.register(
             "round", "workqueue.rounds:run_round", on_failure="workqueue.rounds:round_failed"
         )
+        registry.register("replay", "workqueue.replays:run_replay")
         registry.register("embed", "workqueue.embedding:run_embedding")
         hooks.on_images_added(lambda project_id: request_embedding(project_id=project_id))

@@ -12,12 +12,27 @@ class QueueSettings(models.Model):
     """What a lead decides about a project's queue; used from the next ranking on."""
 
     class Heuristic(models.TextChoices):
+        AUTO = "auto", "Auto"
+        DIVERSE_MARGIN = "diverse_margin", "Diverse margin"
         MARGIN = "margin", "Margin"
+        BADGE = "badge", "BADGE"
+        CLUSTER_MARGIN = "cluster_margin", "Cluster margin"
+        POWER_MARGIN = "power_margin", "Power margin"
         ENTROPY = "entropy", "Entropy"
         VARIANCE = "variance", "Variance"
         LEAST_CONFIDENCE = "least_confidence", "Least confidence"
+        VARIATION_RATIO = "variation_ratio", "Variation ratio"
+        BALD = "bald", "BALD"
+        DROP_QUERY = "drop_query", "DropQuery"
+        TYPICLUST = "typiclust", "TypiClust"
+        K_CENTER = "k_center", "k-center"
         RANDOM = "random", "Random"
         NONE = "none", "None (file order)"
+
+    class Head(models.TextChoices):
+        LOGISTIC = "logistic", "Logistic regression"
+        MLP = "mlp", "One hidden layer"
+        ENSEMBLE = "ensemble", "Ensemble of five"
 
     class Budget(models.TextChoices):
         WHOLE_POOL = "whole_pool", "The whole pool"
@@ -27,7 +42,7 @@ class QueueSettings(models.Model):
     project = models.OneToOneField(
         "labeling.Project", on_delete=models.CASCADE, related_name="queue_settings"
     )
-    heuristic = models.CharField(max_length=20, choices=Heuristic.choices, default=Heuristic.MARGIN)
+    heuristic = models.CharField(max_length=20, choices=Heuristic.choices, default=Heuristic.AUTO)
     budget_kind = models.CharField(max_length=12, choices=Budget.choices, default=Budget.WHOLE_POOL)
     budget_value = models.PositiveIntegerField(default=100)
     batch_size = models.PositiveIntegerField(
@@ -39,6 +54,16 @@ class QueueSettings(models.Model):
     lease_minutes = models.PositiveIntegerField(
         default=10, validators=[MinValueValidator(1), MaxValueValidator(1440)]
     )
+    head = models.CharField(max_length=10, choices=Head.choices, default=Head.LOGISTIC)
+    spread_duplicates = models.BooleanField(default=True)
+    balance_classes = models.BooleanField(default=False)
+    stop_at_labels = models.PositiveIntegerField(null=True, validators=[MinValueValidator(1)])
+    stop_at_rounds = models.PositiveIntegerField(null=True, validators=[MinValueValidator(1)])
+    stop_at_accuracy = models.FloatField(
+        null=True, validators=[MinValueValidator(0.01), MaxValueValidator(1.0)]
+    )
+    stop_without_gain = models.BooleanField(default=True)
+    stop_is_hard = models.BooleanField(default=False)
     version = models.PositiveIntegerField(default=1)
     updated_at = models.DateTimeField(auto_now=True)
     updated_by = models.ForeignKey(
@@ -217,6 +242,9 @@ class QueueState(models.Model):
     labels_since_round = models.IntegerField(default=0)
     n_embedded = models.PositiveIntegerField(default=0)
     n_embedding_failures = models.PositiveIntegerField(default=0)
+    preferred_heuristic = models.CharField(
+        max_length=20, blank=True, help_text="what a bake-off found better for the heuristic auto"
+    )
 
     def __str__(self) -> str:
         return f"queue state of project {self.project_id}"
@@ -278,6 +306,32 @@ class Round(models.Model):
 
     def __str__(self) -> str:
         return f"round {self.number} ({self.state})"
+
+
+class Replay(models.Model):
+    """A bake-off: heuristics replayed on the labels collected so far."""
+
+    project = models.ForeignKey(
+        "labeling.Project", on_delete=models.CASCADE, related_name="replays"
+    )
+    job = models.OneToOneField(
+        "jobs.Job", on_delete=models.SET_NULL, null=True, related_name="replay"
+    )
+    heuristics = models.JSONField()
+    n_seeds = models.PositiveSmallIntegerField()
+    batch_size = models.PositiveIntegerField()
+    result = models.JSONField(default=dict)
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk} of project {self.project_id}"
 
 
 class Lease(models.Model):

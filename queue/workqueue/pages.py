@@ -21,10 +21,12 @@ from annotator.accounts import access
 from annotator.accounts.models import Role
 from annotator.jobs.models import Job, Pulse
 from annotator.labeling.markdown import rendered
+from annotator.labeling.models import Project
 from annotator.labeling.pages import project_context
 from annotator.labeling.presenters import present_class, present_image
 from annotator.labeling.serializers import ImageFilter
 from workqueue import charts, presenters, reports, selectors
+from workqueue.heuristics import HEADS, HEURISTICS, budget_effect
 from workqueue.models import Round
 
 PREVIEW = 12
@@ -155,8 +157,40 @@ def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
         upcoming=[presenters.present_position(entry, classes) for entry in upcoming],
         status=presenters.present_status(found, timezone.now()),
         history=reports.settings_history(found) if can_review else [],
+        heuristic_groups=_grouped(settings_row.heuristic),
+        heads=HEADS,
+        budget_effect=_budget_effect(found),
+        stop_at_percent=round(settings_row.stop_at_accuracy * 100)
+        if settings_row.stop_at_accuracy
+        else "",
+        replay=_newest_replay(found) if can_review else None,
     )
     return render(request, "workqueue/queue_settings.html", context)
+
+
+def _grouped(chosen: str) -> list[dict[str, Any]]:
+    """Return the heuristics by group; only groups away from the usual choice start closed."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for entry in HEURISTICS:
+        groups.setdefault(entry["group"], []).append(entry)
+    return [
+        {
+            "title": title,
+            "entries": entries,
+            "is_open": index == 0 or any(entry["value"] == chosen for entry in entries),
+        }
+        for index, (title, entries) in enumerate(groups.items())
+    ]
+
+
+def _budget_effect(project: Project) -> str:
+    ranking = selectors.queue_state(project).ranking
+    return budget_effect(ranking.n_candidates, ranking.n_pool) if ranking else ""
+
+
+def _newest_replay(project: Project) -> dict[str, Any] | None:
+    newest = selectors.replays(project).first()
+    return presenters.present_replay(newest) if newest else None
 
 
 @login_required

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
-from workqueue import selectors
+from workqueue import selectors, stopping
 from workqueue.heuristics import CHOICES, title_of
 from workqueue.models import (
     Lease,
@@ -15,6 +15,7 @@ from workqueue.models import (
     QueueSettings,
     RankedImage,
     Ranking,
+    Replay,
     Round,
 )
 
@@ -42,6 +43,7 @@ def present_status(project: Project, now: datetime) -> dict[str, Any]:
         "n_embedded": state.n_embedded,
         "n_embedding_failures": state.n_embedding_failures,
         "embedding": _embedding(project),
+        "stop": stopping.advice(project, settings).as_json(),
         "jobs_failed": [
             {"id": job.pk, "kind": job.kind, "error": job.error}
             for job in selectors.failed_jobs(project)
@@ -68,6 +70,7 @@ def _model(model: ModelVersion) -> dict[str, Any]:
         "n_labels": model.n_labels,
         "created_at": iso(model.created_at),
         "accuracy": model.metrics.get("accuracy"),
+        "forecast": model.metrics.get("forecast"),
     }
 
 
@@ -142,8 +145,8 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
         )
     if served.get("kind") == "coverage":
         return (
-            "No model yet: this image is typical of a part of the collection "
-            "that has no labels so far."
+            "The model knows too little to choose yet: this image is typical of a part of the "
+            "collection that has no labels so far."
         )
     if served.get("kind") != "heuristic":
         return "Not ranked yet: served in random order until the next ranking."
@@ -210,11 +213,75 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "exploration_share": settings.exploration_share,
         "lease_minutes": settings.lease_minutes,
+        "head": settings.head,
+        "spread_duplicates": settings.spread_duplicates,
+        "balance_classes": settings.balance_classes,
+        "stop_at_labels": settings.stop_at_labels,
+        "stop_at_rounds": settings.stop_at_rounds,
+        "stop_at_accuracy": settings.stop_at_accuracy,
+        "stop_without_gain": settings.stop_without_gain,
+        "stop_is_hard": settings.stop_is_hard,
         "version": settings.version,
         "updated_at": iso(settings.updated_at),
         "updated_by": settings.updated_by.shown_name if settings.updated_by else None,
         "choices": CHOICES,
     }
+
+
+def present_replay(replay: Replay) -> dict[str, Any]:
+    """Return a bake-off: its state, its progress and, once it is done, its table."""
+    job = replay.job
+    return {
+        "id": replay.pk,
+        "heuristics": replay.heuristics,
+        "n_seeds": replay.n_seeds,
+        "state": "done" if replay.finished_at else job.state if job else "failed",
+        "progress": {
+            "done": job.progress_done if job else 0,
+            "total": job.progress_total if job else 0,
+            "message": job.message if job else "",
+        },
+        "error": job.error if job else "",
+        "result": _replay_result(replay) if replay.finished_at else None,
+        "created_at": iso(replay.created_at),
+        "finished_at": iso(replay.finished_at),
+    }
+
+
+def _replay_result(replay: Replay) -> dict[str, Any]:
+    rows = [
+        {
+            **{name: value for name, value in row.items() if name != "areas"},
+            "title": title_of(row["heuristic"]),
+            "area_percent": f"{row['area']:.1%}"[:-1],
+            "difference": f"{100 * row['against_random']['mean']:+.1f}",
+            "interval": f"{100 * row['against_random']['low']:+.1f} to "
+            f"{100 * row['against_random']['high']:+.1f}",
+        }
+        for row in replay.result["rows"]
+    ]
+    return {**replay.result, "rows": rows, "verdict": _verdict(rows, replay.result)}
+
+
+def _verdict(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
+    """Say in words what the table shows, and no more."""
+    better = [row["title"] for row in rows if row["is_real"] and row["against_random"]["mean"] > 0]
+    worse = [row["title"] for row in rows if row["is_real"] and row["against_random"]["mean"] < 0]
+    sentences = [
+        f"Really better than random here: {', '.join(better)}."
+        if better
+        else "On these labels no heuristic is really better than random."
+    ]
+    if worse:
+        sentences.append(f"Really worse than random: {', '.join(worse)}.")
+    if result["better_than_auto"]:
+        sentences.append(f"{title_of(result['better_than_auto'])} is really better than Auto.")
+    if result["is_indicative"]:
+        sentences.append(
+            "Indicative only: there are too few random labels to measure on, and the labels at "
+            "hand are those the queue liked."
+        )
+    return " ".join(sentences)
 
 
 def present_round(round_: Round) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from annotator.events import services as events
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling.models import Project
-from workqueue.models import QueueSettings, QueueState, Round
+from workqueue.models import QueueSettings, QueueState, Replay, Round
 
 
 def settings_of(project: Project) -> QueueSettings:
@@ -64,6 +64,37 @@ def request_round(*, project: Project, trigger: str, actor: User | None = None) 
             payload={"round": round_.number},
         )
     return round_
+
+
+@transaction.atomic
+def request_replay(
+    *, project: Project, heuristics: list[str], n_seeds: int, actor: User
+) -> Replay | None:
+    """Queue a bake-off, or return None while one of the project waits or runs."""
+    Project.objects.select_for_update().get(pk=project.pk)
+    under_way = Job.objects.filter(
+        kind="replay", project=project, state__in=[Job.State.QUEUED, Job.State.RUNNING]
+    )
+    if under_way.exists():
+        return None
+    # Random is what the others are measured against.
+    chosen = list(dict.fromkeys([*heuristics, "random"]))
+    replay = Replay.objects.create(
+        project=project,
+        heuristics=chosen,
+        n_seeds=n_seeds,
+        batch_size=settings_of(project).batch_size,
+        started_by=actor,
+    )
+    replay.job = jobs.enqueue(
+        kind="replay",
+        queue="train",
+        project_id=project.pk,
+        params={"replay_id": replay.pk},
+        user_id=actor.pk,
+    )
+    replay.save(update_fields=["job"])
+    return replay
 
 
 def request_embedding(*, project_id: int) -> None:

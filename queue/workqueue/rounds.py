@@ -33,8 +33,10 @@ from workqueue.models import (
 from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
 
 INSERT_AT_ONCE = 1000
+COLD_START = "typiclust"
 SETTINGS_KEPT = [
-    "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "version",
+    "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "head",
+    "spread_duplicates", "balance_classes", "version",
 ]  # fmt: skip
 
 
@@ -73,10 +75,13 @@ def run_round(run: JobRun) -> None:
         labelled = learning.load_labelled(project, frame_before=_frame_before(project))
         pool = learning.load_pool(project)
     run.progress(1, 4, "training")
-    trained, note = _train(labelled, round_, watch)
+    trained, note = _train(labelled, config, round_, watch)
     run.progress(2, 4, "ranking")
     with watch.step("rank"):
         ranked = _rank(pool, labelled, trained, config, seed=round_.pk)
+    if trained:
+        with watch.step("check"):
+            trained.metrics.update(_outlook(project, trained, labelled, pool))
     model = _save_model(run, round_, labelled, trained, watch)
     run.progress(3, 4, "writing the new order")
     with watch.step("write"):
@@ -148,13 +153,41 @@ def _frame_before(project: Project) -> int:
 
 
 def _train(
-    labelled: learning.LabelledSet, round_: Round, watch: Stopwatch
+    labelled: learning.LabelledSet, config: QueueSettings, round_: Round, watch: Stopwatch
 ) -> tuple[learning.TrainedHead | None, str]:
     try:
         with watch.step("train"):
-            return learning.train(labelled, seed=round_.pk), ""
+            former = state_of(round_.project).model_version
+            start = learning.former_head(former, labelled.class_ids)
+            return learning.train(labelled, config, seed=round_.pk, start_from=start), ""
     except learning.NotEnoughLabelsError as error:
         return None, f"No model yet: {error}"[:300]
+
+
+def _outlook(
+    project: Project,
+    trained: learning.TrainedHead,
+    labelled: learning.LabelledSet,
+    pool: learning.Pool,
+) -> dict[str, Any]:
+    """Return what the stopping rules ask: agreement with a former model, and the forecast."""
+    former = (
+        ModelVersion.objects.filter(project=project, n_labels__lte=len(labelled) / 1.1)
+        .order_by("-number")
+        .first()
+    )
+    done = Round.objects.filter(project=project, state=Round.State.DONE).order_by("number")
+    points = [
+        (n_labels, metrics["accuracy"])
+        for n_labels, metrics in done.values_list("n_labels", "metrics")
+        if metrics.get("accuracy")
+    ]
+    if trained.metrics["accuracy"]:
+        points.append((len(labelled), trained.metrics["accuracy"]))
+    return {
+        "agreement": learning.agreement(trained.head, former, labelled.class_ids, pool),
+        "forecast": learning.forecast_of(points),
+    }
 
 
 def _rank(
@@ -167,11 +200,14 @@ def _rank(
 ) -> learning.RankedPool | None:
     if not len(pool):
         return None
-    n_positions = min(len(pool), settings.RANKING_POSITIONS)
-    if trained is None:
-        return learning.coverage_ranking(pool, labelled, config, n_positions=n_positions, seed=seed)
-    return learning.heuristic_ranking(
-        pool, trained.head, config, n_positions=n_positions, seed=seed
+    return learning.rank_pool(
+        pool,
+        labelled,
+        trained,
+        config,
+        n_positions=min(len(pool), settings.RANKING_POSITIONS),
+        seed=seed,
+        preferred=state_of(config.project).preferred_heuristic,
     )
 
 
@@ -223,13 +259,14 @@ def _write_ranking(
         return None
     project = round_.project
     last = Ranking.objects.filter(project=project).order_by("-number").first()
-    kind = Ranking.Kind.HEURISTIC if model else Ranking.Kind.COVERAGE
+    is_cold = ranked.heuristic == COLD_START and config.heuristic != COLD_START
+    kind = Ranking.Kind.COVERAGE if is_cold else Ranking.Kind.HEURISTIC
     with run.step():
         ranking = Ranking.objects.create(
             project=project,
             number=last.number + 1 if last else 1,
             kind=kind,
-            heuristic=config.heuristic if model else Ranking.Kind.COVERAGE,
+            heuristic=Ranking.Kind.COVERAGE if is_cold else ranked.heuristic,
             model_version=model,
             n_pool=len(pool),
             n_candidates=ranked.n_candidates,

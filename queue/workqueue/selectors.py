@@ -8,7 +8,16 @@ from django.db.models import Count, Exists, OuterRef, QuerySet
 from annotator.accounts.models import User
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, Project
-from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Round, Skip
+from workqueue import stopping
+from workqueue.models import (
+    Lease,
+    QueueSettings,
+    QueueState,
+    RankedImage,
+    Replay,
+    Round,
+    Skip,
+)
 
 OPEN_JOBS = [Job.State.QUEUED, Job.State.RUNNING]
 
@@ -60,6 +69,9 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
     counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)
     if counts["n_images"] == 0:
         return EmptyQueue("no_images", "This project has no images yet. Add some to start.")
+    stop = stopping.advice(project, queue_settings(project))
+    if stop.closes_queue:
+        return EmptyQueue("stopped", " ".join(["Labeling is complete.", *stop.reasons]))
     leased = live_leases(project, now).exclude(user=user)
     n_leased = leased.count()
     skipped = Skip.objects.filter(
@@ -167,6 +179,11 @@ def queue_counts(project: Project, now: datetime) -> dict[str, int]:
         "n_open": counts["n_images"] - counts["n_labelled"],
         "n_leased": leased.aggregate(n=Count("pk"))["n"],
     }
+
+
+def replays(project: Project) -> QuerySet[Replay]:
+    """Return the project's bake-offs, newest first."""
+    return Replay.objects.filter(project=project).select_related("job").order_by("-pk")
 
 
 def failed_jobs(project: Project) -> list[Job]:

@@ -50,6 +50,19 @@ class SkipIn(StrictSerializer):
     comment = serializers.CharField(max_length=300, required=False, default="", allow_blank=True)
 
 
+class ReplayIn(StrictSerializer):
+    """Which heuristics a bake-off compares."""
+
+    heuristics = serializers.ListField(
+        child=serializers.ChoiceField(choices=QueueSettings.Heuristic.choices),
+        min_length=1,
+        max_length=16,
+        required=False,
+        default=lambda: ["auto", "margin", "badge", "entropy"],
+    )
+    n_seeds = serializers.IntegerField(min_value=2, max_value=20, required=False, default=10)
+
+
 class EditIn(StrictSerializer):
     """The classes a label should have."""
 
@@ -65,6 +78,20 @@ class SettingsPatch(StrictSerializer):
     batch_size = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
     exploration_share = serializers.FloatField(min_value=0, max_value=1, required=False)
     lease_minutes = serializers.IntegerField(min_value=1, max_value=1440, required=False)
+    head = serializers.ChoiceField(choices=QueueSettings.Head.choices, required=False)
+    spread_duplicates = serializers.BooleanField(required=False)
+    balance_classes = serializers.BooleanField(required=False)
+    stop_at_labels = serializers.IntegerField(
+        min_value=1, max_value=100_000_000, required=False, allow_null=True
+    )
+    stop_at_rounds = serializers.IntegerField(
+        min_value=1, max_value=1_000_000, required=False, allow_null=True
+    )
+    stop_at_accuracy = serializers.FloatField(
+        min_value=0.01, max_value=1, required=False, allow_null=True
+    )
+    stop_without_gain = serializers.BooleanField(required=False)
+    stop_is_hard = serializers.BooleanField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check the budget against its kind, with the stored value where one is left out."""

@@ -20,6 +20,7 @@ from annotator.accounts.models import User
 from annotator.events import services as events
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image, Project
+from workqueue import stopping
 from workqueue.models import (
     Lease,
     QueueSettings,
@@ -124,6 +125,8 @@ def claim(
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
         state = state_of(project)
+        is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
+        free = [] if is_closed else _best_free(project, settings, state, user, wanted)
         granted = [
             Lease(
                 image=image,
@@ -134,7 +137,7 @@ def claim(
                 granted_at=now,
                 expires_at=until,
             )
-            for image, served in _best_free(project, settings, state, user, wanted)
+            for image, served in free
         ]
         held += Lease.objects.bulk_create(granted)
     return Claimed(held)

@@ -30,6 +30,8 @@ urlpatterns = [
         views.RoundRetryView.as_view(),
         name="round_retry",
     ),
+    path(f"{_project}replays/", views.ReplaysView.as_view(), name="replays"),
+    path(f"{_project}replays/<int:replay_id>/", views.ReplayView.as_view(), name="replay"),
     path(f"{_project}jobs/<int:job_id>/retry/", views.JobRetryView.as_view(), name="job_retry"),
     path(f"{_project}annotations/mine/", views.MyAnnotationsView.as_view(), name="my_annotations"),
     path("annotations/<int:annotation_id>/", views.AnnotationView.as_view(), name="annotation"),

@@ -302,6 +302,45 @@ class RoundRetryView(APIView):
         return _start_round(request, failed.project)
 
 
+class ReplaysView(APIView):
+    """Bake-offs of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        paginator = NewestFirst()
+        page = paginator.paginate_queryset(selectors.replays(project), request, view=self)
+        return paginator.get_paginated_response(
+            [presenters.present_replay(row) for row in page or []]
+        )
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Start one in the background."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        body = body_of(request, serializers.ReplayIn)
+        started = requests.request_replay(
+            project=project,
+            heuristics=body["heuristics"],
+            n_seeds=body["n_seeds"],
+            actor=person_of(request),
+        )
+        if started is None:
+            raise Problem(409, "replay-active", "A bake-off is under way; wait for its result.")
+        return Response(presenters.present_replay(started), status=202)
+
+
+class ReplayView(APIView):
+    """One bake-off."""
+
+    def get(self, request: Request, project_id: int, replay_id: int) -> Response:
+        """Show its progress or its result."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        replay = access.object_for(
+            person_of(request), selectors.replays(project), at_least=Role.REVIEWER, pk=replay_id
+        )
+        return Response(presenters.present_replay(replay))
+
+
 class JobRetryView(APIView):
     """Background work that has failed, done again."""
 

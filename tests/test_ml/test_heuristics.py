@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.arrays import BadArrayError
-from ml.heuristics import (
-    HEURISTICS,
+from ml.heads import LogisticHead
+from ml.heuristics import HEURISTICS, ScoredBlock
+from ml.heuristics.uncertainty import (
     entropy,
     for_several_classes,
     least_confidence,
@@ -17,8 +18,9 @@ from ml.heuristics import (
 # Hasty's worked examples.
 A = np.array([[0.5, 0.45, 0.05]])
 B = np.array([[0.4, 0.3, 0.3]])
-SCORED = [entry for entry in HEURISTICS.values() if entry.needs == "probabilities"]
-BY_NAME = pytest.mark.parametrize("heuristic", SCORED, ids=lambda entry: entry.name)
+# One head's uncertainty: a table of probabilities in, one score per image out.
+UNCERTAINTIES = [margin, least_confidence, entropy, variance]
+BY_NAME = pytest.mark.parametrize("score", UNCERTAINTIES, ids=lambda function: function.__name__)
 
 
 A_FEW = st.integers(2, 8)
@@ -55,8 +57,8 @@ def test_hastys_variance_is_the_population_variance():
 
 @BY_NAME
 @given(table=tables())
-def test_scores_lie_from_0_to_1_and_there_is_one_per_item(heuristic, table):
-    scores = heuristic.score(table, kind="one_class", seed=0)
+def test_scores_lie_from_0_to_1_and_there_is_one_per_item(score, table):
+    scores = score(table)
 
     assert scores.shape == (len(table),)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -64,32 +66,32 @@ def test_scores_lie_from_0_to_1_and_there_is_one_per_item(heuristic, table):
 
 @BY_NAME
 @given(table=tables(), seed=st.integers(0, 100))
-def test_reordering_the_items_reorders_the_scores(heuristic, table, seed):
+def test_reordering_the_items_reorders_the_scores(score, table, seed):
     order = np.random.default_rng(seed).permutation(len(table))
 
-    scores = heuristic.score(table, kind="one_class", seed=0)
+    scores = score(table)
 
-    assert heuristic.score(table[order], kind="one_class", seed=0) == pytest.approx(scores[order])
+    assert score(table[order]) == pytest.approx(scores[order])
 
 
 @BY_NAME
 @given(table=tables(), seed=st.integers(0, 100))
-def test_renaming_the_classes_changes_nothing(heuristic, table, seed):
+def test_renaming_the_classes_changes_nothing(score, table, seed):
     order = np.random.default_rng(seed).permutation(table.shape[1])
 
-    renamed = heuristic.score(table[:, order], kind="one_class", seed=0)
+    renamed = score(table[:, order])
 
-    assert renamed == pytest.approx(heuristic.score(table, kind="one_class", seed=0), abs=1e-9)
+    assert renamed == pytest.approx(score(table), abs=1e-9)
 
 
 @BY_NAME
-def test_certainty_scores_0_and_no_clue_scores_1(heuristic):
+def test_certainty_scores_0_and_no_clue_scores_1(score):
     for n_classes in (2, 3, 10, 1000):
         certain = np.eye(n_classes)[:1]
         clueless = np.full((1, n_classes), 1 / n_classes)
 
-        assert heuristic.score(certain, kind="one_class", seed=0)[0] == pytest.approx(0, abs=1e-6)
-        assert heuristic.score(clueless, kind="one_class", seed=0)[0] == pytest.approx(1, abs=1e-6)
+        assert score(certain)[0] == pytest.approx(0, abs=1e-6)
+        assert score(clueless)[0] == pytest.approx(1, abs=1e-6)
 
 
 @BY_NAME
@@ -103,9 +105,9 @@ def test_certainty_scores_0_and_no_clue_scores_1(heuristic):
         np.array([[1.0]]),
     ],
 )
-def test_what_is_no_table_of_probabilities_is_refused(heuristic, bad):
+def test_what_is_no_table_of_probabilities_is_refused(score, bad):
     with pytest.raises(BadArrayError):
-        heuristic.score(bad, kind="one_class", seed=0)
+        score(bad)
 
 
 def test_a_refusal_names_the_row():
@@ -120,10 +122,7 @@ def test_a_refusal_names_the_row():
 
 @given(table=tables(n_classes=st.just(2)))
 def test_with_two_classes_all_heuristics_rank_alike(table):
-    rankings = [
-        np.argsort(-np.round(entry.score(table, kind="one_class", seed=0), 9), kind="stable")
-        for entry in SCORED
-    ]
+    rankings = [np.argsort(-np.round(score(table), 9), kind="stable") for score in UNCERTAINTIES]
 
     first = np.abs(table[:, 0] - 0.5)
     for order in rankings:
@@ -148,19 +147,21 @@ def test_several_classes_are_scored_by_their_three_most_uncertain_labels():
     assert scores == pytest.approx([0.0, 1.0, 1 / 3])
 
 
-def test_random_scores_are_the_same_for_the_same_seed():
-    table = np.full((50, 3), 1 / 3)
-    random = HEURISTICS["random"]
+def test_the_score_of_a_registered_heuristic_is_that_of_its_function():
+    rng = np.random.default_rng(0)
+    head = LogisticHead(rng.normal(size=(4, 6)), rng.normal(size=4), np.zeros(6), 1.0)
+    block = ScoredBlock(rng.normal(size=(20, 6)).astype(np.float16), head)
 
-    first = random.score(table, kind="one_class", seed=7)
-
-    assert (first == random.score(table, kind="one_class", seed=7)).all()
-    assert (first != random.score(table, kind="one_class", seed=8)).any()
+    for function in UNCERTAINTIES:
+        scored = HEURISTICS[function.__name__].score(block)
+        assert scored == pytest.approx(function(block.probabilities))
 
 
 def test_the_settings_page_offers_exactly_the_registered_heuristics():
     from workqueue.heuristics import HEURISTICS as OFFERED
     from workqueue.models import QueueSettings
 
-    assert [entry["value"] for entry in OFFERED] == list(HEURISTICS)
-    assert QueueSettings.Heuristic.values == list(HEURISTICS)
+    offered = {entry["value"] for entry in OFFERED}
+
+    assert offered == set(HEURISTICS) | {"auto"}
+    assert set(QueueSettings.Heuristic.values) == offered

@@ -228,43 +228,6 @@ def test_ties_follow_the_tie_order_and_nan_is_refused():
         selection.rank_candidates(np.array([np.nan, 1]), tie_order=np.arange(2))
 
 
-def test_the_coverage_start_meets_every_group_before_it_meets_one_twice():
-    rng = np.random.default_rng(0)
-    centres = rng.normal(0, 10, (8, 30))
-    group = np.repeat(np.arange(8), [200, 100, 50, 40, 30, 20, 20, 20])
-    vectors = centres[group] + rng.normal(0, 0.3, (len(group), 30))
-
-    order = selection.coverage_order(
-        vectors.astype(np.float32), labelled=None, n_positions=24, per_round=24, seed=0
-    )
-
-    assert len(set(group[order].tolist())) == 8
-
-
-def test_what_is_covered_by_labels_comes_later():
-    rng = np.random.default_rng(0)
-    here, there = rng.normal(0, 0.1, (50, 5)), rng.normal(9, 0.1, (50, 5))
-
-    order = selection.coverage_order(
-        np.vstack([here, there]).astype(np.float32),
-        labelled=rng.normal(0, 0.1, (10, 5)).astype(np.float32),
-        n_positions=1,
-        per_round=2,
-        seed=0,
-    )
-
-    assert order[0] >= 50
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_identical_embeddings_still_have_an_order(value):
-    vectors = np.full((40, 6), value, dtype=np.float32)
-
-    order = selection.coverage_order(vectors, labelled=None, n_positions=100, per_round=20, seed=0)
-
-    assert sorted(order.tolist()) == list(range(40))
-
-
 # --- The embedding store ----------------------------------------------------------------------
 
 

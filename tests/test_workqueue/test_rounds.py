@@ -103,7 +103,11 @@ def test_the_loop_starts_by_coverage_and_then_follows_the_heuristic(setting):
 
 def test_the_most_uncertain_images_come_first(setting):
     project, user, truth = setting
-    services.change_settings(project=project, actor=user, changes={"exploration_share": 0.0})
+    services.change_settings(
+        project=project,
+        actor=user,
+        changes={"exploration_share": 0.0, "heuristic": "margin", "spread_duplicates": False},
+    )
     label(project, user, truth, 20)
     do_open_jobs()
 

@@ -310,7 +310,7 @@ def test_settings_changes_are_remembered_with_who_and_what():
 
     event = project.events.get(kind="queue.settings_changed")
     assert event.actor == lead
-    assert event.payload["changes"] == {"heuristic": ["margin", "entropy"]}
+    assert event.payload["changes"] == {"heuristic": ["auto", "entropy"]}
     with pytest.raises(services.SettingsChangedError):
         services.change_settings(
             project=project, actor=lead, changes={"batch_size": 5}, version=changed.version - 1

@@ -212,7 +212,7 @@ def test_settings_are_changed_by_leads_checked_and_versioned(project, client_of)
     ):
         assert lead.patch(where, bad, format="json").status_code == 400, bad
     history = lead.get(address("settings_history", project)).json()["results"]
-    assert history[0]["changes"] == {"heuristic": ["margin", "entropy"], "batch_size": [20, 5]}
+    assert history[0]["changes"] == {"heuristic": ["auto", "entropy"], "batch_size": [20, 5]}
 
 
 def test_a_round_is_started_once_and_a_second_request_names_the_first(project, client_of):

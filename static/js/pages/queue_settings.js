@@ -34,3 +34,18 @@ card.addEventListener("api:done", () => {
   state.textContent = "Starting …";
   setTimeout(follow, 300);
 });
+
+const replay = document.querySelector("[data-replay-card]");
+
+async function followReplay() {
+  const { state: now, progress } = await call("GET", replay.dataset.replayUrl);
+  if (now !== "queued" && now !== "running") {
+    window.location.reload();
+    return;
+  }
+  replay.querySelector("[data-replay-progress]").textContent = `${progress.message || "waiting for the worker"} …`;
+  Object.assign(replay.querySelector("[data-replay-bar]"), { max: progress.total || 1, value: progress.done });
+  setTimeout(followReplay, 1500);
+}
+
+if (["queued", "running"].includes(replay?.dataset.replayState)) followReplay();

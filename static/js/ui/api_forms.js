@@ -10,6 +10,8 @@ import { call } from "../net/api.js";
 import { toast } from "./toast.js";
 
 function valueOf(field) {
+  if (field.type === "checkbox") return field.checked;
+  if (field.value === "" && field.dataset.empty === "null") return null;
   if (field.dataset.type === "percent") return Number(field.value) / 100;
   if (field.type === "number" || field.dataset.type === "number") return Number(field.value);
   return field.value;

@@ -1,12 +1,10 @@
-"""Heuristics: class probabilities to one score per image. Higher always means *ask sooner*.
+"""Uncertainty of one head: class probabilities to one score per image.
 
 Every score lies from 0 (the model is sure) to 1 (it has no clue), so that they can be shown beside
-each other. The formulas with their sources are in docs/heuristics.md.
+each other. Higher always means *ask sooner*.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -145,39 +143,3 @@ def for_several_classes(score: Callable[[FloatArray], FloatArray]) -> Callable[.
         return np.partition(each, n_classes - n_top, axis=1)[:, -n_top:].mean(axis=1)
 
     return scored
-
-
-@dataclass(frozen=True)
-class Heuristic:
-    """A way to score images: what it is called and what it needs."""
-
-    name: str
-    function: Callable[[FloatArray], FloatArray] | None
-    needs: Literal["probabilities", "nothing"]
-
-    def score(self, probabilities: FloatArray, *, kind: str, seed: int) -> FloatArray:
-        """Return one score per item, 0 to 1, higher is asked sooner.
-
-        Args:
-            probabilities: shape (n_items, n_classes).
-            kind: ``one_class`` (rows sum to 1) or ``several_classes`` (independent).
-            seed: for the random heuristic.
-        """
-        if self.function is None:
-            return random(len(probabilities), seed)
-        if kind == "several_classes":
-            return for_several_classes(self.function)(probabilities)
-        return self.function(probabilities)
-
-
-HEURISTICS: dict[str, Heuristic] = {
-    entry.name: entry
-    for entry in (
-        Heuristic("margin", margin, "probabilities"),
-        Heuristic("entropy", entropy, "probabilities"),
-        Heuristic("variance", variance, "probabilities"),
-        Heuristic("least_confidence", least_confidence, "probabilities"),
-        Heuristic("random", None, "nothing"),
-        Heuristic("none", None, "nothing"),
-    )
-}

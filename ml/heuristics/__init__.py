@@ -1,0 +1,157 @@
+"""The registry of heuristics: which image to ask for first, and which batch to ask for together.
+
+A heuristic has a ``score`` (how uncertain is the head of this image, 0 to 1, higher is asked
+sooner), a ``pick`` (which images make a good batch), or both: then the score makes the shortlist
+the batch is picked from. The formulas with their sources are in docs/heuristics.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from ml.arrays import FloatArray, IntArray
+from ml.heads import Head
+from ml.heuristics import batch, committee, uncertainty
+from ml.heuristics.batch import Shortlist
+
+__all__ = ["DEFAULT_HEURISTIC", "HEURISTICS", "Heuristic", "ScoredBlock", "Shortlist"]
+
+DROP_MASKS, DROPPED_SHARE = 3, 0.75
+Pick = Callable[[Shortlist, int, np.random.Generator], IntArray]
+
+
+@dataclass
+class ScoredBlock:
+    """Some images of the pool as a heuristic sees them; nothing is computed before it is asked for.
+
+    Attributes:
+        embeddings: shape (n, dim), float16.
+        head: the trained head.
+        members: heads of a committee, for the heuristics that need one.
+        seed: of the round, the same for all its blocks.
+        start: index of the first image in the pool.
+    """
+
+    embeddings: FloatArray
+    head: Head
+    members: list[Head] = field(default_factory=list)
+    seed: int = 0
+    start: int = 0
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """Calibrated class probabilities, (n, n_classes)."""
+        return self.head.probabilities(self.embeddings)
+
+    @cached_property
+    def members_probabilities(self) -> FloatArray:
+        """What each member says, (n_members, n, n_classes)."""
+        return np.stack([member.probabilities(self.embeddings) for member in self.members])
+
+
+Needs = Literal["nothing", "probabilities", "committee", "embeddings"]
+
+
+@dataclass(frozen=True)
+class Heuristic:
+    """A way to choose images.
+
+    Attributes:
+        name: what settings and files call it.
+        needs: what its score is computed from; ``nothing`` needs no head and has no cold start.
+        score: images of a block to scores, or None where only embeddings count.
+        pick: a shortlist to a diverse batch, or None for a plain order by score.
+        shuffles: the order is drawn with chances that grow with the score.
+    """
+
+    name: str
+    needs: Needs
+    score: Callable[[ScoredBlock], FloatArray] | None = None
+    pick: Pick | None = None
+    shuffles: bool = False
+
+
+def _from_probabilities(function: Callable[[FloatArray], FloatArray]) -> Callable[..., FloatArray]:
+    several = uncertainty.for_several_classes(function)
+
+    def score(block: ScoredBlock) -> FloatArray:
+        chosen = several if block.head.kind == "several_classes" else function
+        return chosen(block.probabilities)
+
+    return score
+
+
+def _from_committee(name: str) -> Callable[[ScoredBlock], FloatArray]:
+    function = {"variation_ratio": committee.variation_ratio, "bald": committee.bald}[name]
+
+    def score(block: ScoredBlock) -> FloatArray:
+        if block.head.kind == "several_classes":
+            return committee.for_several_classes(block.members_probabilities, name)
+        return function(block.members_probabilities)
+
+    return score
+
+
+def _random(block: ScoredBlock) -> FloatArray:
+    return uncertainty.random(len(block), block.seed + block.start)
+
+
+def _drop_disagreement(block: ScoredBlock) -> FloatArray:
+    """Return the share of dropout masks under which the likeliest label changes.
+
+    Half a step of margin is added below it, so that images with as many changes are ordered.
+
+    Source: Gupte et al. (2024), "Revisiting active learning in the era of vision foundation
+    models", section 4.
+    """
+    rng = np.random.default_rng(block.seed)
+    embeddings = np.asarray(block.embeddings, dtype=np.float32)
+    said = _labels(block.probabilities, block.head.kind)
+    changed = np.zeros(len(block), dtype=np.float32)
+    for _ in range(DROP_MASKS):
+        kept = rng.random(embeddings.shape[1]) >= DROPPED_SHARE
+        mask = np.asarray(kept, dtype=np.float32) / (1.0 - DROPPED_SHARE)
+        masked = (embeddings * mask).astype(np.float32)
+        labels = _labels(block.head.probabilities(masked), block.head.kind)
+        changed += (labels != said).any(axis=1)
+    margin = _from_probabilities(uncertainty.margin)(block)
+    return (changed + 0.5 * margin) / (DROP_MASKS + 0.5)
+
+
+def _labels(probabilities: FloatArray, kind: str) -> IntArray:
+    if kind == "several_classes":
+        return (probabilities > 0.5).astype(np.int8)
+    return probabilities.argmax(axis=1)[:, None]
+
+
+_margin = _from_probabilities(uncertainty.margin)
+DEFAULT_HEURISTIC = "diverse_margin"
+
+HEURISTICS: dict[str, Heuristic] = {
+    entry.name: entry
+    for entry in (
+        Heuristic("diverse_margin", "probabilities", _margin, batch.diverse_margin),
+        Heuristic("margin", "probabilities", _margin),
+        Heuristic("cluster_margin", "probabilities", _margin, batch.cluster_margin),
+        Heuristic("power_margin", "probabilities", _margin, shuffles=True),
+        Heuristic("badge", "probabilities", _margin, batch.badge),
+        Heuristic("entropy", "probabilities", _from_probabilities(uncertainty.entropy)),
+        Heuristic("variance", "probabilities", _from_probabilities(uncertainty.variance)),
+        Heuristic(
+            "least_confidence", "probabilities", _from_probabilities(uncertainty.least_confidence)
+        ),
+        Heuristic("variation_ratio", "committee", _from_committee("variation_ratio")),
+        Heuristic("bald", "committee", _from_committee("bald")),
+        Heuristic("drop_query", "probabilities", _drop_disagreement, batch.diverse_margin),
+        Heuristic("typiclust", "embeddings", None, batch.typiclust),
+        Heuristic("k_center", "embeddings", None, batch.k_center),
+        Heuristic("random", "nothing", _random),
+        Heuristic("none", "nothing", None),
+    )
+}

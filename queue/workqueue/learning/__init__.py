@@ -1,0 +1,68 @@
+"""Rows in, arrays through ``ml``, plain results out: the only package that imports ``ml``.
+
+Imported by workers alone: it loads torch, and the web process must never do that (a test looks).
+"""
+
+from workqueue.learning.heads import (
+    NotEnoughLabelsError,
+    TrainedHead,
+    agreement,
+    forecast_of,
+    former_head,
+    load_head,
+    save_head,
+    train,
+)
+from workqueue.learning.labels import LabelledSet, Pool, load_labelled, load_pool
+from workqueue.learning.ordering import RankedPool, rank_pool
+from workqueue.learning.replaying import (
+    BakeOff,
+    TooFewLabelsError,
+    bake_off,
+    replay_once,
+    summary,
+)
+from workqueue.learning.store import (
+    BACKBONE,
+    EmbeddedSlice,
+    TornSegmentError,
+    compact,
+    embed_images,
+    embed_paths,
+    remove_segment_file,
+    remove_stray_segments,
+    verify_segment,
+    warm_up,
+)
+
+__all__ = [
+    "BACKBONE",
+    "BakeOff",
+    "EmbeddedSlice",
+    "LabelledSet",
+    "NotEnoughLabelsError",
+    "Pool",
+    "RankedPool",
+    "TooFewLabelsError",
+    "TornSegmentError",
+    "TrainedHead",
+    "agreement",
+    "bake_off",
+    "compact",
+    "embed_images",
+    "embed_paths",
+    "forecast_of",
+    "former_head",
+    "load_head",
+    "load_labelled",
+    "load_pool",
+    "rank_pool",
+    "remove_segment_file",
+    "remove_stray_segments",
+    "replay_once",
+    "save_head",
+    "summary",
+    "train",
+    "verify_segment",
+    "warm_up",
+]

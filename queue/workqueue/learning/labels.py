@@ -1,0 +1,212 @@
+"""What a round works on: the pool, the labels, and which of them are a random sample."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
+from ml import embedding_store
+from ml.arrays import BoolArray, FloatArray, IntArray
+from ml.ranking import BLOCK_ROWS, LabelledView
+from ml.replay import class_counts
+from workqueue.models import Embedding, Skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The embedded images nobody has labelled, in storage order."""
+
+    image_ids: IntArray  # (n,)
+    random_keys: IntArray  # (n,)
+    names: list[str]  # segment of each image
+    rows: IntArray  # (n,) row in the segment
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def vectors(self, which: IntArray | None = None) -> FloatArray:
+        """Return the float16 embeddings of all or some images, (n, dim)."""
+        if which is None:
+            return embedding_store.gather(settings.EMBEDDINGS_ROOT, self.names, self.rows)
+        names = [self.names[index] for index in which]
+        return embedding_store.gather(settings.EMBEDDINGS_ROOT, names, self.rows[which])
+
+    def blocks(self, which: IntArray) -> Any:
+        """Yield the embeddings of some images block by block, so that memory stays bounded."""
+        names = [self.names[index] for index in which]
+        return embedding_store.iter_blocks(
+            settings.EMBEDDINGS_ROOT, names, self.rows[which], block_rows=BLOCK_ROWS
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSet:
+    """The labels a head is trained on, with the part of them that is a random sample."""
+
+    class_ids: list[int]
+    image_ids: IntArray  # (n,)
+    vectors: FloatArray  # (n, dim)
+    targets: Any  # (n,) class indices, or (n, n_classes) of 0 and 1
+    measured: BoolArray  # (n,) the image is in the random sample
+    frame_until: int  # the newest image the random sample stands for
+    kind: str
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def class_counts(self) -> IntArray:
+        """Labels of each class, (n_classes,)."""
+        if not len(self):
+            return np.zeros(len(self.class_ids), dtype=np.int64)
+        return class_counts(self.targets, len(self.class_ids), self.kind)
+
+    @property
+    def view(self) -> LabelledView:
+        """What a ranking looks at."""
+        return LabelledView(self.vectors, self.class_counts)
+
+
+def load_pool(project: Project) -> Pool:
+    """Read which images are open and where their embeddings are."""
+    rows = (
+        Embedding.objects.filter(
+            image__project=project,
+            image__status=Image.Status.OPEN,
+            image__deleted_at=None,
+            segment__isnull=False,
+        )
+        .order_by("segment_id", "row")
+        .values_list("image_id", "image__random_key", "segment__name", "row")
+    )
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    return Pool(
+        image_ids=np.array(columns[0], dtype=np.int64),
+        random_keys=np.array(columns[1], dtype=np.int64),
+        names=list(columns[2]),
+        rows=np.array(columns[3], dtype=np.int64),
+    )
+
+
+def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
+    """Read the labels that count: current ones, of living images and living classes.
+
+    Where two people's labels stand for one image the earlier one counts.
+
+    Args:
+        project: whose labels.
+        frame_before: the newest image the last measured random sample stood for (0: none).
+    """
+    class_ids = list(
+        LabelClass.objects.filter(project=project, deleted_at=None).values_list("pk", flat=True)
+    )
+    said = _labels_by_image(project)
+    several = project.kind == Project.Kind.SEVERAL_CLASSES
+    known = set(class_ids)
+    usable = {
+        image_id: [pk for pk in classes if pk in known]
+        for image_id, classes in said.items()
+        if several or (len(classes) == 1 and classes[0] in known)
+    }
+    places = (
+        Embedding.objects.filter(image__in=usable, segment__isnull=False)
+        if len(usable) < 500
+        else Embedding.objects.filter(
+            image__project=project, image__status=Image.Status.LABELLED, segment__isnull=False
+        )
+    )
+    found = [
+        row
+        for row in places.order_by("segment_id", "row").values_list(
+            "image_id", "image__random_key", "segment__name", "row"
+        )
+        if row[0] in usable
+    ]
+    image_ids = np.array([row[0] for row in found], dtype=np.int64)
+    random_keys = np.array([row[1] for row in found], dtype=np.int64)
+    measured, frame = _random_sample(project, image_ids, random_keys, frame_before)
+    return LabelledSet(
+        class_ids=class_ids,
+        image_ids=image_ids,
+        vectors=embedding_store.gather(
+            settings.EMBEDDINGS_ROOT,
+            [row[2] for row in found],
+            np.array([row[3] for row in found], dtype=np.int64),
+        )
+        if found
+        else np.empty((0, 1), dtype=np.float16),
+        targets=_targets([usable[pk] for pk in image_ids.tolist()], class_ids, several=several),
+        measured=measured,
+        frame_until=frame,
+        kind=project.kind,
+    )
+
+
+def _labels_by_image(project: Project) -> dict[int, list[int]]:
+    """Return image id -> class ids of its earliest current annotation."""
+    current = Annotation.objects.filter(
+        image__project=project, image__deleted_at=None, is_current=True
+    )
+    first: dict[int, int] = {}
+    for pk, image_id in current.order_by("pk").values_list("pk", "image_id"):
+        first.setdefault(image_id, pk)
+    chosen = set(first.values())
+    classes: dict[int, list[int]] = {pk: [] for pk in chosen}
+    regions = AnnotationRegion.objects.filter(
+        annotation__image__project=project,
+        annotation__is_current=True,
+        shape=AnnotationRegion.Shape.WHOLE_IMAGE,
+    )
+    for annotation_id, class_id in regions.values_list("annotation_id", "label_class_id"):
+        if annotation_id in chosen:
+            classes[annotation_id].append(class_id)
+    return {image_id: classes[pk] for image_id, pk in first.items()}
+
+
+def _targets(labels: list[list[int]], class_ids: list[int], *, several: bool) -> Any:
+    index = {pk: position for position, pk in enumerate(class_ids)}
+    if not several:
+        return np.array([index[classes[0]] for classes in labels], dtype=np.int64)
+    targets = np.zeros((len(labels), len(class_ids)), dtype=np.float32)
+    for row, classes in enumerate(labels):
+        targets[row, [index[pk] for pk in classes]] = 1.0
+    return targets
+
+
+def _random_sample(
+    project: Project, image_ids: IntArray, random_keys: IntArray, frame_before: int
+) -> tuple[BoolArray, int]:
+    """Return which labelled images are a random sample, and the newest image it stands for.
+
+    The project's random list orders all images by a hash. The images before the first one that is
+    still open are a uniform sample of the collection, whoever chose them. New images open gaps in
+    that prefix; until the exploration share has closed them, the sample of the images that were
+    there before is used, and the page says so.
+    """
+    newest = (
+        Image.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True).first()
+    )
+    of_all = random_keys < _first_gap(project, newest or 0)
+    if not frame_before or frame_before == newest:
+        return of_all, newest or 0
+    of_old = (random_keys < _first_gap(project, frame_before)) & (image_ids <= frame_before)
+    if of_all.sum() >= 0.8 * of_old.sum():
+        return of_all, newest or 0
+    return of_old, frame_before
+
+
+def _first_gap(project: Project, newest: int) -> int:
+    skipped = Exists(Skip.objects.filter(image=OuterRef("pk")))
+    gap = (
+        Image.objects.filter(
+            project=project, status=Image.Status.OPEN, deleted_at=None, pk__lte=newest
+        )
+        .filter(~skipped)
+        .order_by("random_key")
+        .values_list("random_key", flat=True)
+        .first()
+    )
+    return 2**62 if gap is None else gap

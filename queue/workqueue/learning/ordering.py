@@ -1,0 +1,137 @@
+"""From a pool and a head to the order that is served."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ml import policy, training
+from ml.arrays import IntArray
+from ml.heads import Head
+from ml.heuristics import HEURISTICS
+from ml.ranking import Candidates, Ranker, RankingConfig, top_classes
+from ml.selection import Selection, mix_exploration
+from workqueue.learning.heads import TrainedHead, head_config
+from workqueue.learning.labels import LabelledSet, Pool
+from workqueue.models import QueueSettings
+
+N_TOP_CLASSES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedPool:
+    """The order to serve, as rows of the pool, with what is to be remembered of each."""
+
+    heuristic: str
+    selection: Selection
+    scores: dict[int, float]  # row of the pool -> score
+    top_classes: dict[int, list[tuple[int, float]]]  # row -> (class index, probability)
+    n_candidates: int
+
+
+def rank_pool(
+    pool: Pool,
+    labelled: LabelledSet,
+    trained: TrainedHead | None,
+    config: QueueSettings,
+    *,
+    n_positions: int,
+    seed: int,
+    preferred: str = "",
+) -> RankedPool:
+    """Order the candidates the rank budget allows, mixed with the exploration share.
+
+    Args:
+        pool: the open images.
+        labelled: the labels.
+        trained: the head, or None before there is one.
+        config: the project's queue settings.
+        n_positions: how many images to order at most.
+        seed: of everything drawn.
+        preferred: what a replay found best, for the heuristic ``auto``.
+    """
+    candidates = _candidates(pool, config, seed)
+    counts = labelled.class_counts
+    name = policy.heuristic_now(
+        config.heuristic, counts, batch_size=config.batch_size, preferred=preferred or None
+    )
+    if trained is None and HEURISTICS[name].needs not in {"nothing", "embeddings"}:
+        name = policy.COLD_START
+    head = trained.head if trained else None
+    ranker = Ranker(
+        RankingConfig(
+            name,
+            config.batch_size,
+            spread_duplicates=config.spread_duplicates,
+            balance_classes=config.balance_classes,
+        ),
+        head,
+        _committee(name, labelled, config, seed),
+        seed=seed,
+    )
+    ranked = ranker.rank(
+        Candidates(
+            blocks=lambda: pool.blocks(candidates),
+            gather=lambda which: pool.vectors(candidates[which]),
+            tie_order=_tie_order(name, pool, candidates),
+        ),
+        labelled.view,
+        n_positions=n_positions,
+    )
+    selection = mix_exploration(
+        candidates[ranked.order],
+        np.argsort(pool.random_keys, kind="stable"),
+        share=config.exploration_share,
+        n_positions=n_positions,
+        pool_size=len(pool),
+    )
+    scores = dict(
+        zip(candidates[ranked.order].tolist(), ranked.scores[ranked.order].tolist(), strict=True)
+    )
+    return RankedPool(
+        heuristic=name,
+        selection=selection,
+        scores={row: score for row, score in scores.items() if not np.isnan(score)},
+        top_classes=_top_classes(head, pool, selection.order),
+        n_candidates=len(candidates),
+    )
+
+
+def _committee(name: str, labelled: LabelledSet, config: QueueSettings, seed: int) -> list[Head]:
+    if HEURISTICS[name].needs != "committee":
+        return []
+    return list(
+        training.fit_committee(
+            labelled.vectors,
+            labelled.targets,
+            n_classes=len(labelled.class_ids),
+            kind=labelled.kind,
+            seed=seed,
+            config=head_config(config),
+        )
+    )
+
+
+def _tie_order(name: str, pool: Pool, candidates: IntArray) -> IntArray:
+    """Return what decides between equals: the random list, or the file order if asked for."""
+    return (pool.image_ids if name == "none" else pool.random_keys)[candidates]
+
+
+def _top_classes(head: Head | None, pool: Pool, rows: IntArray) -> dict[int, Any]:
+    if head is None or not len(rows):
+        return {}
+    found = top_classes(head, pool.vectors(rows), N_TOP_CLASSES)
+    return dict(zip(rows.tolist(), found, strict=True))
+
+
+def _candidates(pool: Pool, config: QueueSettings, seed: int) -> IntArray:
+    """Return the rows of the pool the rank budget allows, drawn at random."""
+    size = len(pool)
+    if config.budget_kind == QueueSettings.Budget.PERCENT:
+        size = -(-len(pool) * config.budget_value // 100)
+    elif config.budget_kind == QueueSettings.Budget.NUMBER:
+        size = min(config.budget_value, len(pool))
+    if size >= len(pool):
+        return np.arange(len(pool))
+    drawn = np.random.default_rng(seed).choice(len(pool), size=size, replace=False)
+    return np.sort(drawn)

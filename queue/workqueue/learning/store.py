@@ -1,0 +1,133 @@
+"""The embedding store: images in, segments of embeddings out."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from django.conf import settings
+from django.core.files.storage import FileSystemStorage, default_storage
+
+from annotator.labeling.models import Image
+from ml import backbones, embedding_store, embeddings
+from workqueue.models import Segment
+
+BACKBONE = settings.BACKBONE
+TornSegmentError = embedding_store.TornSegmentError
+
+
+def warm_up() -> None:
+    """Load torch and the backbone before the first job asks for them."""
+    torch.set_num_threads(settings.THREADS)
+    backbone()
+
+
+@lru_cache(maxsize=1)
+def backbone() -> backbones.Backbone:
+    """Return the frozen backbone, loaded once per process."""
+    return backbones.load_backbone(
+        BACKBONE, cache_dir=settings.BACKBONES_ROOT, threads=settings.THREADS
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedSlice:
+    """A stored segment and which images are in which row, with the failures beside them."""
+
+    segment: embedding_store.Segment | None
+    image_ids: list[int]
+    failures: dict[int, str]
+
+
+def embed_images(
+    images: Sequence[Image], *, on_batch: Callable[[int], None] | None = None
+) -> EmbeddedSlice:
+    """Embed the images' thumbnails and store them as one segment (not yet registered)."""
+    with ExitStack() as stack:
+        paths = [local_file(image.thumbnail_name, stack) for image in images]
+        embedded = embeddings.embed_files(
+            paths, backbone(), decode_threads=settings.THREADS, on_batch=on_batch
+        )
+    segment = (
+        embedding_store.write_segment(settings.EMBEDDINGS_ROOT, embedded.vectors)
+        if len(embedded.kept)
+        else None
+    )
+    return EmbeddedSlice(
+        segment=segment,
+        image_ids=[images[index].pk for index in embedded.kept],
+        failures={images[index].pk: reason for index, reason in embedded.failures.items()},
+    )
+
+
+def embed_paths(paths: Sequence[Path]) -> tuple[Any, list[int]]:
+    """Embed picture files without storing anything.
+
+    Returns:
+        The embeddings, (n_kept, dim) float16, and the indices of the files they belong to.
+    """
+    embedded = embeddings.embed_files(list(paths), backbone(), decode_threads=settings.THREADS)
+    return embedded.vectors, [int(index) for index in embedded.kept]
+
+
+def local_file(name: str, stack: ExitStack) -> Path:
+    """Return a local path of a stored file, fetched to a temporary one from a bucket."""
+    if isinstance(default_storage, FileSystemStorage) or hasattr(default_storage, "location"):
+        local = Path(str(getattr(default_storage, "location", ""))) / name
+        if local.is_absolute():
+            return local
+    temporary = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".jpg"))  # noqa: SIM115
+    with default_storage.open(name) as stored:
+        temporary.write(stored.read())
+    temporary.flush()
+    return Path(temporary.name)
+
+
+def compact(
+    keep: Mapping[str, Sequence[int]],
+) -> tuple[embedding_store.Segment, list[tuple[str, int]]]:
+    """Write the rows worth keeping of some segments into a new one.
+
+    Args:
+        keep: segment name -> rows to keep.
+
+    Returns:
+        The new segment and, for each of its rows, the segment and row it came from.
+    """
+    names = [name for name, rows in keep.items() for _ in rows]
+    rows = np.array([row for kept in keep.values() for row in kept], dtype=np.int64)
+    vectors = embedding_store.gather(settings.EMBEDDINGS_ROOT, names, rows)
+    segment = embedding_store.write_segment(settings.EMBEDDINGS_ROOT, vectors)
+    return segment, list(zip(names, rows.tolist(), strict=True))
+
+
+def remove_segment_file(name: str) -> None:
+    """Delete a segment's file, once no row of the database names it."""
+    embedding_store.remove_segment(settings.EMBEDDINGS_ROOT, name)
+
+
+def remove_stray_segments(*, keep: set[str]) -> None:
+    """Delete files that no row names: what a killed worker left behind."""
+    embedding_store.remove_strays(settings.EMBEDDINGS_ROOT, keep=keep)
+
+
+def verify_segment(segment: Segment) -> None:
+    """Check a segment's file against its row, at most once per process.
+
+    Raises:
+        TornSegmentError: the file is missing, short or altered.
+    """
+    _verify(segment.name, segment.n_rows, segment.dim, segment.sha256)
+
+
+@lru_cache(maxsize=100_000)
+def _verify(name: str, rows: int, dim: int, sha256: str) -> None:
+    embedding_store.verify_segment(
+        settings.EMBEDDINGS_ROOT,
+        embedding_store.Segment(name=name, rows=rows, dim=dim, sha256=sha256),
+    )
