@@ -1,6 +1,6 @@
 """Array aliases and their checks: bad input is refused at the door, with the row named."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
+AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 
 ROW_SUM_TOLERANCE = 1e-3
 
@@ -18,6 +19,21 @@ class BadArrayError(ValueError):
     def __init__(self, sentence: str, rows: list[int] | None = None) -> None:
         super().__init__(sentence)
         self.rows = rows or []
+
+
+def rows_of(table: NDArray[AnyNumber], rows: IntArray) -> NDArray[AnyNumber]:
+    """Return some rows of a table; a stretch of neighbours without copying it.
+
+    Args:
+        table: shape (n, dim), perhaps mapped from a file.
+        rows: shape (m,), indices.
+    """
+    if not len(rows):
+        return table[:0]
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows) and bool((np.diff(rows) == 1).all()):
+        return table[first : last + 1]
+    return table[rows]
 
 
 def check_finite(array: FloatArray, name: str) -> None:

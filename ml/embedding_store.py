@@ -8,13 +8,14 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from ml.arrays import FloatArray, IntArray, check_table
+from ml.arrays import FloatArray, IntArray, check_table, rows_of
 
 
 class TornSegmentError(Exception):
@@ -119,46 +120,57 @@ def remove_strays(folder: Path, *, keep: Collection[str], older_than_s: float = 
     return len(strays)
 
 
-def gather(folder: Path, names: Sequence[str], rows: IntArray) -> FloatArray:
+@dataclass(frozen=True)
+class Places:
+    """Where embeddings are stored.
+
+    Attributes:
+        names: names of segments.
+        segment_of: shape (n,), which of the names each embedding is in; fastest when equal ones
+            stand together.
+        rows: shape (n,), its row there.
+    """
+
+    names: tuple[str, ...]
+    segment_of: IntArray
+    rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: IntArray) -> "Places":
+        return Places(self.names, rows_of(self.segment_of, which), rows_of(self.rows, which))
+
+    @classmethod
+    def of(cls, places: Sequence[tuple[str, int]]) -> "Places":
+        """Return places from pairs of segment name and row."""
+        names = tuple(dict.fromkeys(name for name, _ in places))
+        index = {name: number for number, name in enumerate(names)}
+        return cls(
+            names,
+            np.array([index[name] for name, _ in places], dtype=np.int32),
+            np.array([row for _, row in places], dtype=np.int64),
+        )
+
+
+def gather(folder: Path, places: Places) -> FloatArray:
     """Return embeddings by place, (n, dim) float16, in the order asked.
 
     Args:
         folder: where segments live.
-        names: the segment of each embedding; fastest when equal names stand together.
-        rows: its row in the segment.
+        places: which embeddings; a stretch of neighbours is mapped, not copied.
 
     Raises:
         TornSegmentError: a segment cannot be read.
     """
-    if not len(names):
+    if not len(places):
         return np.empty((0, 0), dtype=np.float16)
+    ends = np.flatnonzero(np.diff(places.segment_of)) + 1
+    edges = [0, *ends.tolist(), len(places)]
     parts = [
-        _rows_of(read_segment(folder, names[start]), rows[start:end]) for start, end in _runs(names)
+        rows_of(
+            read_segment(folder, places.names[places.segment_of[start]]), places.rows[start:end]
+        )
+        for start, end in pairwise(edges)
     ]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
-
-
-def _rows_of(segment: FloatArray, rows: IntArray) -> FloatArray:
-    """Return some rows; a stretch of neighbours without copying it."""
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
-        return segment[first : last + 1]
-    return segment[rows]
-
-
-def _runs(names: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield the stretches of equal names."""
-    start = 0
-    for index in range(1, len(names) + 1):
-        if index == len(names) or names[index] != names[start]:
-            yield start, index
-            start = index
-
-
-def iter_blocks(
-    folder: Path, names: Sequence[str], rows: IntArray, *, block_rows: int
-) -> Iterator[FloatArray]:
-    """Yield embeddings block by block in the order asked, (<= block_rows, dim) float16 each."""
-    for start in range(0, len(names), block_rows):
-        end = start + block_rows
-        yield gather(folder, names[start:end], rows[start:end])

@@ -24,6 +24,8 @@ from ml.arrays import FloatArray
 Kind = Literal["one_class", "several_classes"]
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 FORMAT = 2
+# So many float32 rows of 1,280 numbers fit a core's cache.
+CACHED_ROWS = 256
 
 
 class CorruptModelError(Exception):
@@ -235,22 +237,35 @@ def name_of(head: Head) -> str:
 
 
 def affine(inputs: FloatArray, weights: FloatArray, bias: FloatArray) -> FloatArray:
-    """Return ``inputs @ weights.T + bias`` in float32.
+    """Return ``inputs @ weights.T + bias`` in float32, stored column by column.
 
-    torch turns float16 into float32 about five times as fast as numpy does.
+    A few rows at a time become float32 (torch does that five times as fast as numpy), so that the
+    product finds them in the cache; and the product is taken the other way round, because with few
+    outputs ``weights @ rows.T`` is about five times as fast as ``rows @ weights.T``.
 
     Args:
         inputs: shape (n, dim), float16 or float32.
         weights: shape (n_out, dim), float32.
         bias: shape (n_out,), float32.
     """
+    rows = _read_only_tensor(inputs)
+    factor, offset = torch.from_numpy(weights), torch.from_numpy(bias)[:, None]
+    out = torch.empty((len(weights), len(rows)))
+    cached = torch.empty((min(CACHED_ROWS, len(rows)), weights.shape[1]))
+    for start in range(0, len(rows), CACHED_ROWS):
+        some = rows[start : start + CACHED_ROWS]
+        part = cached[: len(some)]
+        part.copy_(some)
+        out[:, start : start + len(some)] = torch.addmm(offset, factor, part.T)
+    result: FloatArray = out.T.numpy()
+    return result
+
+
+def _read_only_tensor(array: FloatArray) -> torch.Tensor:
     with warnings.catch_warnings():
         # Mapped files are read-only, and nothing here writes.
         warnings.simplefilter("ignore", UserWarning)
-        rows = torch.from_numpy(np.ascontiguousarray(inputs)).float()
-    out = torch.addmm(torch.from_numpy(bias), rows, torch.from_numpy(weights).T)
-    result: FloatArray = out.numpy()
-    return result
+        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def to_probabilities(logits: FloatArray, kind: str) -> FloatArray:

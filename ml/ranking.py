@@ -1,22 +1,23 @@
 """From a pool to the order in which it is served: score, shortlist, pick, spread.
 
-The pool is read once, block by block, so memory does not grow with it. Only a shortlist of the
-highest scores is looked at twice.
+The pool is read once, block by block, each core with its own blocks, so memory does not grow with
+it. Only a shortlist of the highest scores is looked at twice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ml.arrays import FloatArray, IntArray, check_finite
+from ml.arrays import BadArrayError, FloatArray, IntArray, check_finite, rows_of
 from ml.heads import Head
 from ml.heuristics import HEURISTICS, Heuristic, ScoredBlock, Shortlist
+from ml.parallel import on_every_core
 from ml.selection import class_weights, defer_near_duplicates, rank_candidates
 
-# Rows whose float32 copy stays in the processor's cache: twice as fast as larger blocks.
-BLOCK_ROWS = 2_048
+# Large enough that the calls cost nothing, small enough for the columns to stay in the cache.
+BLOCK_ROWS = 8_192
 SHORTLIST_PER_PICK, SHORTLIST_LEAST, SHORTLIST_MOST = 10, 200, 20_000
 # A batch is picked for diversity; people may be a batch ahead of the next round.
 DIVERSE_BATCHES, DIVERSE_MOST = 2, 500
@@ -27,12 +28,11 @@ class Candidates:
     """The images a ranking looks at.
 
     Attributes:
-        blocks: reads the embeddings in order, (m, dim) float16 each, BLOCK_ROWS rows or so.
-        gather: reads the embeddings of some candidates, (m, dim).
+        gather: reads the embeddings of some candidates, (m, dim) float16; several threads at once,
+            fastest for neighbours.
         tie_order: shape (n,), fixed numbers that decide between equal scores.
     """
 
-    blocks: Callable[[], Iterator[FloatArray]]
     gather: Callable[[IntArray], FloatArray]
     tie_order: IntArray
 
@@ -47,13 +47,8 @@ class Candidates:
             embeddings: shape (n, dim).
             tie_order: shape (n,); the given order without.
         """
-
-        def blocks() -> Iterator[FloatArray]:
-            for start in range(0, len(embeddings), BLOCK_ROWS):
-                yield embeddings[start : start + BLOCK_ROWS]
-
         ties = np.arange(len(embeddings)) if tie_order is None else tie_order
-        return cls(blocks, lambda which: embeddings[which], ties)
+        return cls(lambda which: rows_of(embeddings, which), ties)
 
 
 @dataclass(frozen=True)
@@ -133,10 +128,10 @@ class Ranker:
         scores = self._scores(candidates, labelled)
         order = self._by_score(scores, candidates, n_positions)
         if self.heuristic.pick:
-            order = self._diverse_first(order, scores, candidates, labelled)[:n_positions]
+            order = self._diverse_first(order, scores, candidates, labelled)
         elif self.config.spread_duplicates and self.heuristic.needs != "nothing":
             order = self._without_near_duplicates(order, candidates)
-        return RankedCandidates(order, scores)
+        return RankedCandidates(order[:n_positions], scores)
 
     # --- Scoring ------------------------------------------------------------------------------
 
@@ -144,21 +139,27 @@ class Ranker:
         score = self.heuristic.score
         if score is None:
             return np.full(len(candidates), np.nan, dtype=np.float32)
-        if self.heuristic.needs == "nothing":
-            return np.random.default_rng(self.seed).random(len(candidates)).astype(np.float32)
-        if self.head is None:
-            raise ValueError(f"{self.heuristic.name} needs a trained head")
+        looks = self.heuristic.needs != "nothing"
         weights = class_weights(labelled.class_counts) if self.config.balance_classes else None
         scores = np.empty(len(candidates), dtype=np.float32)
-        start = 0
-        for rows in candidates.blocks():
-            block = ScoredBlock(rows, self.head, self.members, self.seed, start)
-            check_finite(block.probabilities, f"embeddings (from image {start})")
+
+        def score_block(start: int) -> None:
+            which = np.arange(start, min(start + BLOCK_ROWS, len(candidates)))
+            block = ScoredBlock(
+                lambda: candidates.gather(which),
+                candidates.tie_order[which],
+                self.head,
+                self.members,
+                self.seed,
+            )
+            if looks:
+                _check_embeddings(block, start)
             found = score(block)
-            if weights is not None:
+            if weights is not None and looks:
                 found = found * weights[block.probabilities.argmax(axis=1)]
-            scores[start : start + len(rows)] = found
-            start += len(rows)
+            scores[which] = found
+
+        on_every_core(score_block, range(0, len(candidates), BLOCK_ROWS))
         return scores
 
     # --- Ordering -----------------------------------------------------------------------------
@@ -216,6 +217,20 @@ class Ranker:
         head, rest = order[:length], order[length:]
         kept_order = defer_near_duplicates(candidates.gather(head), n_first=n_first)
         return np.concatenate([head[kept_order], rest])
+
+
+def _check_embeddings(block: ScoredBlock, start: int) -> None:
+    """Refuse embeddings that are not finite: whatever is not, shows in the logits.
+
+    Raises:
+        BadArrayError: the error names the candidates.
+    """
+    bad = np.flatnonzero(~np.isfinite(block.logits).all(axis=1))[:10] + start
+    if len(bad):
+        raise BadArrayError(
+            f"the embedding of candidate {bad[0]} is not finite; embed its image again",
+            bad.tolist(),
+        )
 
 
 def _drawn_by_power(scores: FloatArray, seed: int) -> IntArray:

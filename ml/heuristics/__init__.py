@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ml.arrays import FloatArray, IntArray
-from ml.heads import Head
+from ml.heads import Head, to_probabilities
 from ml.heuristics import batch, committee, uncertainty
 from ml.heuristics.batch import Shortlist
 
@@ -28,26 +28,52 @@ class ScoredBlock:
     """Some images of the pool as a heuristic sees them; nothing is computed before it is asked for.
 
     Attributes:
-        embeddings: shape (n, dim), float16.
-        head: the trained head.
+        read: reads the embeddings, (n, dim) float16.
+        keys: shape (n,), a fixed number of each image.
+        head: the trained head, if there is one.
         members: heads of a committee, for the heuristics that need one.
         seed: of the round, the same for all its blocks.
-        start: index of the first image in the pool.
     """
 
-    embeddings: FloatArray
-    head: Head
+    read: Callable[[], FloatArray]
+    keys: IntArray
+    head: Head | None = None
     members: list[Head] = field(default_factory=list)
     seed: int = 0
-    start: int = 0
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.keys)
+
+    @cached_property
+    def embeddings(self) -> FloatArray:
+        """The embeddings, (n, dim) float16."""
+        return self.read()
+
+    @property
+    def kind(self) -> str:
+        """One class per image, or several."""
+        return self.trained_head.kind
+
+    @property
+    def trained_head(self) -> Head:
+        """The head.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.head is None:
+            raise ValueError("this heuristic needs a trained head")
+        return self.head
+
+    @cached_property
+    def logits(self) -> FloatArray:
+        """What the head says before its temperature, (n, n_classes)."""
+        return self.trained_head.logits(self.embeddings)
 
     @cached_property
     def probabilities(self) -> FloatArray:
         """Calibrated class probabilities, (n, n_classes)."""
-        return self.head.probabilities(self.embeddings)
+        return to_probabilities(self.logits / self.trained_head.temperature, self.kind)
 
     @cached_property
     def members_probabilities(self) -> FloatArray:
@@ -81,25 +107,25 @@ def _from_probabilities(function: Callable[[FloatArray], FloatArray]) -> Callabl
     several = uncertainty.for_several_classes(function)
 
     def score(block: ScoredBlock) -> FloatArray:
-        chosen = several if block.head.kind == "several_classes" else function
+        chosen = several if block.kind == "several_classes" else function
         return chosen(block.probabilities)
 
     return score
+
+
+def _random(block: ScoredBlock) -> FloatArray:
+    return uncertainty.random(block.keys, block.seed)
 
 
 def _from_committee(name: str) -> Callable[[ScoredBlock], FloatArray]:
     function = {"variation_ratio": committee.variation_ratio, "bald": committee.bald}[name]
 
     def score(block: ScoredBlock) -> FloatArray:
-        if block.head.kind == "several_classes":
+        if block.kind == "several_classes":
             return committee.for_several_classes(block.members_probabilities, name)
         return function(block.members_probabilities)
 
     return score
-
-
-def _random(block: ScoredBlock) -> FloatArray:
-    return uncertainty.random(len(block), block.seed + block.start)
 
 
 def _drop_disagreement(block: ScoredBlock) -> FloatArray:
@@ -112,13 +138,13 @@ def _drop_disagreement(block: ScoredBlock) -> FloatArray:
     """
     rng = np.random.default_rng(block.seed)
     embeddings = np.asarray(block.embeddings, dtype=np.float32)
-    said = _labels(block.probabilities, block.head.kind)
+    said = _labels(block.probabilities, block.kind)
     changed = np.zeros(len(block), dtype=np.float32)
     for _ in range(DROP_MASKS):
         kept = rng.random(embeddings.shape[1]) >= DROPPED_SHARE
         mask = np.asarray(kept, dtype=np.float32) / (1.0 - DROPPED_SHARE)
         masked = (embeddings * mask).astype(np.float32)
-        labels = _labels(block.head.probabilities(masked), block.head.kind)
+        labels = _labels(block.trained_head.probabilities(masked), block.kind)
         changed += (labels != said).any(axis=1)
     margin = _from_probabilities(uncertainty.margin)(block)
     return (changed + 0.5 * margin) / (DROP_MASKS + 0.5)

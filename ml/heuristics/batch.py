@@ -16,6 +16,7 @@ from ml.clustering import (
     nearest_points,
     principal_projection,
     squared_distances,
+    squared_lengths,
 )
 
 MAX_CLUSTERS = 300
@@ -121,7 +122,7 @@ def badge(shortlist: Shortlist, n: int, rng: np.random.Generator) -> IntArray:
         raise ValueError("BADGE needs probabilities")
     residual = shortlist.probabilities - _pseudo_labels(shortlist.probabilities)
     points = shortlist.embeddings
-    lengths = (residual**2).sum(axis=1) * (points**2).sum(axis=1)
+    lengths = squared_lengths(residual) * squared_lengths(points)
     picked = [int(lengths.argmax())]
     distance = np.full(len(points), np.inf)
     while len(picked) < min(n, len(points)):
@@ -160,27 +161,29 @@ def k_center(shortlist: Shortlist, n: int, rng: np.random.Generator) -> IntArray
     networks: a core-set approach", algorithm 1.
     """
     points = shortlist.embeddings
+    lengths = squared_lengths(points)
     picked: list[int] = []
-    distance = _distance_to_labelled(points, shortlist.labelled)
+    distance = _distance_to_labelled(points, lengths, shortlist.labelled)
     if distance is None:
         picked = [int(rng.integers(len(points)))]
-        distance = squared_distances(points, points[picked[0]])
+        distance = squared_distances(points, lengths, picked[0])
     distance[picked] = -1.0
     while len(picked) < min(n, len(points)):
         picked.append(int(distance.argmax()))
-        distance = np.minimum(distance, squared_distances(points, points[picked[-1]]))
+        distance = np.minimum(distance, squared_distances(points, lengths, picked[-1]))
         distance[picked] = -1.0
     return np.array(picked, dtype=np.int64)
 
 
-def _distance_to_labelled(points: FloatArray, labelled: FloatArray) -> FloatArray | None:
+def _distance_to_labelled(
+    points: FloatArray, lengths: FloatArray, labelled: FloatArray
+) -> FloatArray | None:
     if not len(labelled):
         return None
-    lengths = (points**2).sum(axis=1)
     nearest = np.full(len(points), np.inf, dtype=np.float32)
     for start in range(0, len(labelled), 256):
         some = labelled[start : start + 256]
-        apart = lengths[:, None] - 2.0 * points @ some.T + (some**2).sum(axis=1)
+        apart = lengths[:, None] - 2.0 * points @ some.T + squared_lengths(some)
         nearest = np.minimum(nearest, apart.min(axis=1))
     return np.maximum(nearest, 0.0)
 

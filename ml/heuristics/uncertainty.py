@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ml.arrays import FloatArray, check_label_probabilities, check_probabilities
+from ml.arrays import FloatArray, IntArray, check_label_probabilities, check_probabilities
 
 # How many of an image's most uncertain labels count when an image can have several.
 MOST_UNCERTAIN_LABELS = 3
+GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 
 def margin(probabilities: FloatArray) -> FloatArray:
@@ -30,9 +31,24 @@ def margin(probabilities: FloatArray) -> FloatArray:
     (2009), "Multi-class active learning for image classification".
     """
     check_probabilities(probabilities)
-    # Two classes are found by two passes, which is faster than sorting every row.
-    top = np.partition(probabilities, -2, axis=1)[:, -2:]
-    return np.clip(1.0 - (top[:, 1] - top[:, 0]), 0.0, 1.0)
+    first, second = two_highest(probabilities)
+    return np.clip(1.0 - (first - second), 0.0, 1.0)
+
+
+def two_highest(table: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the highest and the second highest number of each row.
+
+    One pass over the columns: sorting or partitioning short rows takes about five times as long.
+
+    Args:
+        table: shape (n_items, n_classes), at least two classes.
+    """
+    first = np.maximum(table[:, 0], table[:, 1])
+    second = np.minimum(table[:, 0], table[:, 1])
+    for column in table.T[2:]:
+        np.maximum(second, np.minimum(first, column), out=second)
+        np.maximum(first, column, out=first)
+    return first, second
 
 
 def least_confidence(probabilities: FloatArray) -> FloatArray:
@@ -113,17 +129,26 @@ def variance(probabilities: FloatArray) -> FloatArray:
     return np.clip(1.0 - scaled, 0.0, 1.0)
 
 
-def random(n_items: int, seed: int) -> FloatArray:
+def random(keys: IntArray, seed: int) -> FloatArray:
     """Return one uniform number per item: the baseline, and reproducible.
 
+    An item's number depends on its key and the seed alone, not on what else is in the pool.
+
     Args:
-        n_items: how many.
+        keys: shape (n_items,), a fixed number of each item.
         seed: the same seed gives the same numbers.
 
     Returns:
-        Shape (n_items,), from 0 to 1.
+        Shape (n_items,), float64, from 0 to below 1.
+
+    Source: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators"
+    (the mixing function of SplitMix64).
     """
-    return np.random.default_rng(seed).random(n_items)
+    mixed = np.asarray(keys).astype(np.uint64) + np.uint64((seed + 1) * GOLDEN_GAMMA % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(11)) * 2.0**-53
 
 
 def for_several_classes(score: Callable[[FloatArray], FloatArray]) -> Callable[..., FloatArray]:

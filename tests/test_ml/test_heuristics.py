@@ -150,7 +150,8 @@ def test_several_classes_are_scored_by_their_three_most_uncertain_labels():
 def test_the_score_of_a_registered_heuristic_is_that_of_its_function():
     rng = np.random.default_rng(0)
     head = LogisticHead(rng.normal(size=(4, 6)), rng.normal(size=4), np.zeros(6), 1.0)
-    block = ScoredBlock(rng.normal(size=(20, 6)).astype(np.float16), head)
+    vectors = rng.normal(size=(20, 6)).astype(np.float16)
+    block = ScoredBlock(lambda: vectors, np.arange(20), head)
 
     for function in UNCERTAINTIES:
         scored = HEURISTICS[function.__name__].score(block)

@@ -10,9 +10,10 @@ from django.db.models import Exists, OuterRef
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from ml import embedding_store
 from ml.arrays import BoolArray, FloatArray, IntArray
-from ml.ranking import BLOCK_ROWS, LabelledView
+from ml.embedding_store import Places
+from ml.ranking import LabelledView
 from ml.replay import class_counts
-from workqueue.models import Embedding, Skip
+from workqueue.models import Embedding, Segment, Skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +22,14 @@ class Pool:
 
     image_ids: IntArray  # (n,)
     random_keys: IntArray  # (n,)
-    names: list[str]  # segment of each image
-    rows: IntArray  # (n,) row in the segment
+    places: Places
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def vectors(self, which: IntArray | None = None) -> FloatArray:
-        """Return the float16 embeddings of all or some images, (n, dim)."""
-        if which is None:
-            return embedding_store.gather(settings.EMBEDDINGS_ROOT, self.names, self.rows)
-        names = [self.names[index] for index in which]
-        return embedding_store.gather(settings.EMBEDDINGS_ROOT, names, self.rows[which])
-
-    def blocks(self, which: IntArray) -> Any:
-        """Yield the embeddings of some images block by block, so that memory stays bounded."""
-        names = [self.names[index] for index in which]
-        return embedding_store.iter_blocks(
-            settings.EMBEDDINGS_ROOT, names, self.rows[which], block_rows=BLOCK_ROWS
-        )
+    def vectors(self, which: IntArray) -> FloatArray:
+        """Return the float16 embeddings of some images, (n, dim)."""
+        return embedding_store.gather(settings.EMBEDDINGS_ROOT, self.places[which])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +70,20 @@ def load_pool(project: Project) -> Pool:
             segment__isnull=False,
         )
         .order_by("segment_id", "row")
-        .values_list("image_id", "image__random_key", "segment__name", "row")
+        .values_list("image_id", "image__random_key", "segment_id", "row")
     )
-    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    # Straight into an array: a million rows as Python objects would take half a gigabyte.
+    found: IntArray = np.fromiter(rows.iterator(chunk_size=10_000), dtype=np.dtype((np.int64, 4)))
+    segments = dict(Segment.objects.filter(project=project).values_list("pk", "name"))
+    numbers = np.array(sorted(segments), dtype=np.int64)
     return Pool(
-        image_ids=np.array(columns[0], dtype=np.int64),
-        random_keys=np.array(columns[1], dtype=np.int64),
-        names=list(columns[2]),
-        rows=np.array(columns[3], dtype=np.int64),
+        image_ids=found[:, 0].copy(),
+        random_keys=found[:, 1].copy(),
+        places=Places(
+            names=tuple(segments[pk] for pk in sorted(segments)),
+            segment_of=np.searchsorted(numbers, found[:, 2]).astype(np.int32),
+            rows=found[:, 3].copy(),
+        ),
     )
 
 
@@ -132,9 +128,7 @@ def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
         class_ids=class_ids,
         image_ids=image_ids,
         vectors=embedding_store.gather(
-            settings.EMBEDDINGS_ROOT,
-            [row[2] for row in found],
-            np.array([row[3] for row in found], dtype=np.int64),
+            settings.EMBEDDINGS_ROOT, Places.of([(row[2], row[3]) for row in found])
         )
         if found
         else np.empty((0, 1), dtype=np.float16),

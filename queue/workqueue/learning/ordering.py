@@ -71,7 +71,6 @@ def rank_pool(
     )
     ranked = ranker.rank(
         Candidates(
-            blocks=lambda: pool.blocks(candidates),
             gather=lambda which: pool.vectors(candidates[which]),
             tie_order=_tie_order(name, pool, candidates),
         ),

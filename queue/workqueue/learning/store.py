@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, default_storage
@@ -99,11 +98,9 @@ def compact(
     Returns:
         The new segment and, for each of its rows, the segment and row it came from.
     """
-    names = [name for name, rows in keep.items() for _ in rows]
-    rows = np.array([row for kept in keep.values() for row in kept], dtype=np.int64)
-    vectors = embedding_store.gather(settings.EMBEDDINGS_ROOT, names, rows)
-    segment = embedding_store.write_segment(settings.EMBEDDINGS_ROOT, vectors)
-    return segment, list(zip(names, rows.tolist(), strict=True))
+    origins = [(name, row) for name, rows in keep.items() for row in rows]
+    vectors = embedding_store.gather(settings.EMBEDDINGS_ROOT, embedding_store.Places.of(origins))
+    return embedding_store.write_segment(settings.EMBEDDINGS_ROOT, vectors), origins
 
 
 def remove_segment_file(name: str) -> None:
