@@ -83,6 +83,21 @@ class ReplayedCurve:
         return float(np.mean(self.accuracy))
 
 
+@dataclass(frozen=True)
+class Point:
+    """Where a replay stands after a batch.
+
+    Attributes:
+        labelled: shape (n_labels,), rows of the pool, in the order they were asked.
+        random_list: shape (n_pool,), the place of each row in the random list.
+        head: fitted on the labelled rows.
+    """
+
+    labelled: IntArray
+    random_list: IntArray
+    head: Head
+
+
 def replay_curve(
     pool: KnownSet,
     test: KnownSet,
@@ -90,7 +105,7 @@ def replay_curve(
     *,
     seed: int,
     config: ReplayConfig,
-    on_point: Callable[[int, Head], None] | None = None,
+    on_point: Callable[[Point], None] | None = None,
 ) -> ReplayedCurve:
     """Label a known pool in the order of a heuristic and measure after every batch.
 
@@ -100,7 +115,7 @@ def replay_curve(
         heuristic: a name of the registry, or ``auto``.
         seed: of the start and of everything drawn.
         config: how to run.
-        on_point: called with the number of labels and the head after every batch.
+        on_point: called after every batch that had a head.
     """
     rng = np.random.default_rng(seed)
     ties = rng.permutation(len(pool))
@@ -125,7 +140,7 @@ def replay_curve(
         n_labels.append(len(labelled))
         accuracy.append(_accuracy(head, test, balanced=config.balanced_accuracy))
         if on_point and head:
-            on_point(len(labelled), head)
+            on_point(Point(np.array(labelled), ties, head))
     return ReplayedCurve(n_labels, accuracy)
 
 
@@ -158,7 +173,8 @@ def _next_batch(
         name = heuristic_now(heuristic, np.maximum(counts, 2), batch_size=1)
     rng = np.random.default_rng(seed)
     n_random = int(rng.binomial(wanted, config.exploration_share))
-    drawn = rng.permutation(open_rows)[:n_random]
+    # The next of the random list, as the queue does it.
+    drawn = open_rows[np.argsort(ties[open_rows])][:n_random]
     rest = np.setdiff1d(open_rows, drawn)
     members: list[Head] = []
     if HEURISTICS[name].needs == "committee":

@@ -1,0 +1,133 @@
+"""Labelled sets as embeddings, for the benchmarks that replay labeling."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ml import backbones, embeddings
+from ml.arrays import FloatArray
+from ml.replay import KnownSet
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "queue"))
+from workqueue.oracles import LabelledFile, read_oracle  # noqa: E402
+
+DEFAULT_DATA = ROOT.parent / "shared" / "data"
+SETS = ["fashion_mnist", "cifar10", "clothing10", "cifar10_long_tail"]
+PCA_DIMS = 128
+TAIL = 100  # the largest class of the long tail has so many times the images of the smallest
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is labelled and what accuracy is measured on."""
+
+    name: str
+    pool: KnownSet
+    test: KnownSet
+    is_balanced_accuracy: bool = False
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which sets are used."""
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("ANNOTATOR_TEST_DATA", DEFAULT_DATA))
+    )
+    parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
+    parser.add_argument("--folder", type=Path, help="a labelled folder or archive instead")
+
+
+def load(options: argparse.Namespace) -> Iterator[Split]:
+    """Yield the sets asked for; what is not there is named and left out."""
+    if options.folder:
+        yield of_pictures(options.folder, options.folder.stem)
+        return
+    cifar10: Split | None = None
+    for name in options.sets:
+        source = options.data / FILES[name]
+        if not source.exists():
+            print(f"{name}: left out, {source.name} is not in {options.data} (see --data)")
+        elif name == "fashion_mnist":
+            yield fashion_mnist(source)
+        elif name == "clothing10":
+            yield of_pictures(source, name)
+        else:
+            cifar10 = cifar10 or of_pictures(source, "cifar10")
+            yield cifar10 if name == "cifar10" else long_tail(cifar10)
+
+
+FILES = {
+    "fashion_mnist": "fmnist_lite0_pca128.npz",
+    "cifar10": "cifar10_6k.tar",
+    "cifar10_long_tail": "cifar10_6k.tar",
+    "clothing10": "clothing10.tar",
+}
+
+
+def fashion_mnist(file: Path) -> Split:
+    """Return embeddings that were computed and reduced elsewhere."""
+    stored = np.load(file)
+    n_classes = int(stored["ytr"].max()) + 1
+    pool = KnownSet(stored["xtr"].astype(np.float32), stored["ytr"].astype(np.int64), n_classes)
+    test = KnownSet(stored["xte"].astype(np.float32), stored["yte"].astype(np.int64), n_classes)
+    return Split("fashion_mnist", pool, test)
+
+
+def of_pictures(source: Path, name: str) -> Split:
+    """Embed pictures with the product's backbone, and reduce them to the pool's principal axes.
+
+    The reduction only saves time: a replay fits thousands of heads.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = read_oracle(source, unpack_into=Path(folder))
+        backbone = backbones.load_backbone(
+            "efficientnet_lite0", cache_dir=Path(folder) / "backbones", threads=THREADS
+        )
+        embedded = embeddings.embed_files(
+            [file.path for file in files], backbone, decode_threads=THREADS
+        )
+    kept = [files[index] for index in embedded.kept]
+    is_test = _test_part(kept)
+    vectors = np.asarray(embedded.vectors, dtype=np.float32)
+    vectors = _reduced(vectors, vectors[~is_test])
+    classes = sorted({file.class_name for file in kept})
+    said = np.array([classes.index(file.class_name) for file in kept])
+    return Split(
+        name,
+        KnownSet(vectors[~is_test], said[~is_test], len(classes)),
+        KnownSet(vectors[is_test], said[is_test], len(classes)),
+    )
+
+
+def _test_part(files: list[LabelledFile]) -> FloatArray:
+    """Return which files are for testing: the set's own split, else every fifth."""
+    marked = np.array([file.split in {"test", "validation", "val"} for file in files])
+    return marked if marked.any() else np.arange(len(files)) % 5 == 0
+
+
+def _reduced(vectors: FloatArray, fitted_on: FloatArray) -> FloatArray:
+    mean = fitted_on.mean(axis=0)
+    axes = np.linalg.svd(fitted_on - mean, full_matrices=False)[2][:PCA_DIMS]
+    return ((vectors - mean) @ axes.T).astype(np.float32)
+
+
+def long_tail(split: Split) -> Split:
+    """Return a pool whose classes get rarer step by step, with balanced accuracy."""
+    counts = np.bincount(split.pool.targets)
+    k = len(counts)
+    rng = np.random.default_rng(0)
+    sizes = np.maximum(counts * TAIL ** (-np.arange(k) / (k - 1)), 1).astype(int)
+    kept = np.concatenate(
+        [rng.permutation(np.flatnonzero(split.pool.targets == c))[: sizes[c]] for c in range(k)]
+    )
+    pool = replace(
+        split.pool, embeddings=split.pool.embeddings[kept], targets=split.pool.targets[kept]
+    )
+    return Split("cifar10_long_tail", pool, split.test, is_balanced_accuracy=True)
