@@ -1,11 +1,11 @@
 import os
-import uuid
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from django.conf import settings
 from factories import class_of, make_images, make_member, make_project, now
+from queue_kit import do_open_jobs, label
 
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
@@ -55,27 +55,6 @@ def setting():
     images = make_images(project, 120)
     truth = embed(project, images, np.eye(3, DIM) * 3)
     return project, make_member(project), truth
-
-
-def do_open_jobs():
-    for job in Job.objects.filter(kind="round", state=Job.State.QUEUED):
-        jobs.run(job.pk)
-
-
-def label(project, user, truth, n):
-    given = []
-    for _ in range(n):
-        (lease,) = services.claim(user=user, project=project, n=1, now=now()).leases
-        services.submit(
-            user=user,
-            project=project,
-            key=uuid.uuid4().hex,
-            lease_token=str(lease.token),
-            class_ids=[truth[lease.image_id].pk],
-            now=now(),
-        )
-        given.append(lease)
-    return given
 
 
 def test_the_loop_starts_by_coverage_and_then_follows_the_heuristic(setting):
