@@ -163,7 +163,7 @@ TRAININGS: list[dict[str, str]] = [
         "title": "Whole network",
         "sentence": "A round trains the network itself on your labels and looks anew at the images "
         "the rank budget allows. Without a GPU that takes minutes: about 0.9 seconds per label, at "
-        "most six minutes, and 0.05 seconds per image of the budget. Worth it where the head alone "
+        "most six minutes, and 0.03 seconds per image of the budget. Worth it where the head alone "
         "stops getting better.",
     },
 ]
@@ -185,7 +185,7 @@ def title_of(heuristic: str) -> str:
 
 # Seconds of two CPU cores, as measured in docs/heuristics.md: to learn from all labels or as many
 # as fit into the most steps, and to embed one image.
-TRAIN_S_PER_LABEL, TRAIN_S_MOST, EMBED_S = 0.9, 360.0, 0.05
+TRAIN_S_PER_LABEL, TRAIN_S_MOST, EMBED_S = 0.9, 360.0, 0.03
 LONG_S = 600.0
 
 

@@ -13,6 +13,7 @@ from ml import backbones, embedding_store, embeddings, fine_tuning
 from workqueue import learning, services, simulation, training
 from workqueue.heuristics import training_cost
 from workqueue.learning import fine_tuning as project_fine_tuning
+from workqueue.learning import store
 from workqueue.models import Embedding, ModelVersion, QueueSettings, Round, Segment
 from workqueue.requests import request_round, settings_of, state_of
 
@@ -280,6 +281,23 @@ def test_files_that_cannot_be_read_any_more_stop_nothing(setting):
     assert done.metrics["fine_tuning"]["n_unreadable"] <= 1
     assert not done.ranking.positions.filter(image=gone).exists()
     assert "a file cannot be read" in done.note
+
+
+def test_from_a_bucket_files_are_fetched_and_a_missing_one_is_found_missing(monkeypatch, tmp_path):
+    class Bucket:
+        def open(self, name):
+            return (tmp_path / name).open("rb")
+
+    monkeypatch.setattr(store, "default_storage", Bucket())
+    (tmp_path / "there.jpg").write_bytes(b"content")
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+
+    there, missing = (store.local_file(name, folder) for name in ("there.jpg", "gone.jpg"))
+
+    assert there.read_bytes() == b"content"
+    assert there.parent == folder
+    assert not missing.exists()
 
 
 def test_back_to_the_head_alone_the_next_round_goes_on_with_the_frozen_embeddings(setting, seen):
