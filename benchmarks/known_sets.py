@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ml import backbones, embeddings
-from ml.arrays import FloatArray
+from ml.arrays import BoolArray, FloatArray
 from ml.replay import KnownSet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,16 +106,18 @@ def of_pictures(source: Path, name: str) -> Split:
     )
 
 
-def _test_part(files: list[LabelledFile]) -> FloatArray:
+def _test_part(files: list[LabelledFile]) -> BoolArray:
     """Return which files are for testing: the set's own split, else every fifth."""
     marked = np.array([file.split in {"test", "validation", "val"} for file in files])
-    return marked if marked.any() else np.arange(len(files)) % 5 == 0
+    every_fifth: BoolArray = np.arange(len(files)) % 5 == 0
+    return marked if marked.any() else every_fifth
 
 
 def _reduced(vectors: FloatArray, fitted_on: FloatArray) -> FloatArray:
     mean = fitted_on.mean(axis=0)
     axes = np.linalg.svd(fitted_on - mean, full_matrices=False)[2][:PCA_DIMS]
-    return ((vectors - mean) @ axes.T).astype(np.float32)
+    reduced: FloatArray = ((vectors - mean) @ axes.T).astype(np.float32)
+    return reduced
 
 
 def long_tail(split: Split) -> Split:

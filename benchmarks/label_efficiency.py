@@ -3,10 +3,11 @@
 python -m benchmarks.label_efficiency [--sets …] [--folder DIR] [--seeds 10] [--plots DIR] [--json]
 
 Twenty labels at the start, twenty a batch, to 500. A seed fixes the random start (the same for
-every heuristic) and everything drawn. ``default`` is what a new project does: Auto with its own coverage
-start and a tenth of the queue at random; ``auto`` is the same without the random tenth. Ranked by
-the code the queue runs. Numbers are points of mean accuracy over the curve, minus random's, paired
-by seed, with a 95 % t-interval; real: the sign-flip test, Holm-adjusted, is below 5 %.
+every heuristic) and everything drawn. ``default`` is what a new project does: Auto with its own
+coverage start and a tenth of the queue at random; ``auto`` is the same without the random tenth.
+Ranked by the code the queue runs. Numbers are points of mean accuracy over the curve, minus
+random's, paired by seed, with a 95 % t-interval; real: the sign-flip test, Holm-adjusted, is below
+5 %.
 """
 
 import argparse

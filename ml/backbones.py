@@ -94,20 +94,51 @@ def load_backbone(
     Raises:
         BackboneUnavailableError: unknown, or its weights cannot be had.
     """
-    if name not in BACKBONES:
-        raise BackboneUnavailableError(f"There is no backbone {name}; choose of {list(BACKBONES)}.")
+    network = load_network(name)
     spec = BACKBONES[name]
-    network = _network(spec)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or best_device()
     if device == "cpu":
-        try:
-            return Backbone(spec, "onnxruntime", _onnx_embed(spec, network, cache_dir, threads))
-        except ImportError as error:
-            logger.warning("onnxruntime or onnx is missing, embedding is slower: %s", error)
+        return exported_backbone(spec, network, cache_dir=cache_dir, threads=threads)
+    return torch_backbone(spec, network, device)
+
+
+def exported_backbone(
+    spec: BackboneSpec, network: nn.Module, *, cache_dir: Path, threads: int
+) -> Backbone:
+    """Return a network that runs through onnxruntime; in torch where that is missing.
+
+    Args:
+        spec: what the network sees and gives.
+        network: in torch.
+        cache_dir: where the export is looked for and kept, under the name of the spec.
+        threads: CPU threads to use.
+    """
+    try:
+        return Backbone(spec, "onnxruntime", _onnx_embed(spec, network, cache_dir, threads))
+    except ImportError as error:
+        logger.warning("onnxruntime or onnx is missing, embedding is slower: %s", error)
+        return torch_backbone(spec, network, "cpu")
+
+
+def torch_backbone(spec: BackboneSpec, network: nn.Module, device: str) -> Backbone:
+    """Return a network that runs in torch."""
     return Backbone(spec, f"torch {device}", torch_embed(network, device))
 
 
-def _network(spec: BackboneSpec) -> nn.Module:
+def best_device() -> str:
+    """Return ``cuda`` when there is a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_network(name: str) -> nn.Module:
+    """Return a backbone's pretrained network in torch: pictures in, embeddings out.
+
+    Raises:
+        BackboneUnavailableError: unknown, or its weights cannot be had.
+    """
+    if name not in BACKBONES:
+        raise BackboneUnavailableError(f"There is no backbone {name}; choose of {list(BACKBONES)}.")
+    spec = BACKBONES[name]
     if spec.name != DEFAULT_BACKBONE:
         return _from_torchvision(spec)
     weights = efficientnet_lite.weights_file()

@@ -1,7 +1,7 @@
 """Picture files to embeddings: decoding overlaps the forward pass."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,42 @@ def preprocess(image: Image.Image, spec: BackboneSpec) -> FloatArray:
     return (pixels / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
 
 
+def decode(path: Path, spec: BackboneSpec) -> FloatArray | str:
+    """Return what the backbone sees of a picture file, or why it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return preprocess(image, spec)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def decode_ahead(
+    paths: Sequence[Path],
+    spec: BackboneSpec,
+    batches: Sequence[Sequence[int]],
+    *,
+    threads: int = 2,
+) -> Iterator[list[FloatArray | str]]:
+    """Yield the pictures of batch after batch; the next batch is decoded meanwhile.
+
+    Args:
+        paths: the files.
+        spec: the backbone that will see them.
+        batches: indices of files, any order.
+        threads: that decode.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+
+        def submit(batch: Sequence[int]) -> list[Future[FloatArray | str]]:
+            return [pool.submit(decode, paths[index], spec) for index in batch]
+
+        waiting = submit(batches[0]) if batches else []
+        for number in range(len(batches)):
+            decoded = [future.result() for future in waiting]
+            waiting = submit(batches[number + 1]) if number + 1 < len(batches) else []
+            yield decoded
+
+
 def embed_files(
     paths: Sequence[Path],
     backbone: Backbone,
@@ -70,40 +106,29 @@ def embed_files(
     kept: list[int] = []
     vectors: list[FloatArray] = []
     failures: dict[int, str] = {}
-    starts = range(0, len(paths), batch_size)
-
-    def decode(path: Path) -> FloatArray | str:
-        try:
-            with Image.open(path) as image:
-                return preprocess(image, spec)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return f"{type(error).__name__}: {error}"
-
-    with ThreadPoolExecutor(decode_threads) as pool:
-
-        def submit(start: int) -> list[object]:
-            return [pool.submit(decode, path) for path in paths[start : start + batch_size]]
-
-        waiting = submit(0) if paths else []
-        for start in starts:
-            decoded = [future.result() for future in waiting]  # type: ignore[attr-defined]
-            waiting = submit(start + batch_size) if start + batch_size < len(paths) else []
-            good = [index for index, item in enumerate(decoded) if not isinstance(item, str)]
-            for index, item in enumerate(decoded):
-                if isinstance(item, str):
-                    failures[start + index] = item
-            if good:
-                out = backbone.embed(np.stack([decoded[index] for index in good]))
-                half = out.astype(np.float16)
-                finite: BoolArray = np.asarray(np.isfinite(half).all(axis=1))
-                for place, index in enumerate(good):
-                    if finite[place]:
-                        kept.append(start + index)
-                    else:
-                        failures[start + index] = "the embedding is not finite"
-                vectors.append(half[finite])
-            if on_batch:
-                on_batch(min(start + batch_size, len(paths)))
+    batches = [
+        range(start, min(start + batch_size, len(paths)))
+        for start in range(0, len(paths), batch_size)
+    ]
+    decoded_batches = decode_ahead(paths, spec, batches, threads=decode_threads)
+    for batch, decoded in zip(batches, decoded_batches, strict=True):
+        pictures = {}
+        for index, item in zip(batch, decoded, strict=True):
+            if isinstance(item, str):
+                failures[index] = item
+            else:
+                pictures[index] = item
+        if pictures:
+            half = backbone.embed(np.stack(list(pictures.values()))).astype(np.float16)
+            finite: BoolArray = np.asarray(np.isfinite(half).all(axis=1))
+            for index, is_finite in zip(pictures, finite.tolist(), strict=True):
+                if is_finite:
+                    kept.append(index)
+                else:
+                    failures[index] = "the embedding is not finite"
+            vectors.append(half[finite])
+        if on_batch:
+            on_batch(batch.stop)
     return EmbeddedFiles(
         vectors=np.concatenate(vectors) if vectors else np.empty((0, spec.dim), np.float16),
         kept=np.array(kept, dtype=np.int64),

@@ -1,7 +1,8 @@
 """Heads: small classifiers on embeddings, and how they are stored.
 
 A stored head is two files, ``model.safetensors`` and ``manifest.json``, in a folder that appears at
-once or not at all. Nothing is ever unpickled.
+once or not at all; what belongs to it (a fine-tuned network) lies beside it. Nothing is ever
+unpickled.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import os
 import shutil
 import uuid
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -276,13 +278,20 @@ def to_probabilities(logits: FloatArray, kind: str) -> FloatArray:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def save_head(head: Head, folder: Path, manifest: dict[str, Any]) -> str:
+def save_head(
+    head: Head,
+    folder: Path,
+    manifest: dict[str, Any],
+    *,
+    beside: Mapping[str, bytes] | None = None,
+) -> str:
     """Store a head so that ``folder`` is complete or absent, also after a power cut.
 
     Args:
         head: what to store.
         folder: must not exist yet.
         manifest: what else is to be known of it (classes, backbone, metrics, code version).
+        beside: name -> content of files that belong to it; read back by :func:`read_beside`.
 
     Returns:
         The sha-256 of the weights file.
@@ -290,10 +299,12 @@ def save_head(head: Head, folder: Path, manifest: dict[str, Any]) -> str:
     arrays = head.arrays()
     weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     sha256 = hashlib.sha256(weights).hexdigest()
+    others = dict(beside or {})
     described = {
         **manifest,
         "format": FORMAT,
         "sha256": sha256,
+        "beside": {name: hashlib.sha256(content).hexdigest() for name, content in others.items()},
         "head": name_of(head),
         "kind": head.kind,
         "temperature": float(head.temperature),
@@ -303,7 +314,8 @@ def save_head(head: Head, folder: Path, manifest: dict[str, Any]) -> str:
     building = folder.parent / f".{uuid.uuid4().hex}"
     building.mkdir()
     try:
-        _write(building / WEIGHTS, weights)
+        for name, content in {WEIGHTS: weights, **others}.items():
+            _write(building / name, content)
         _write(building / MANIFEST, json.dumps(described, indent=1).encode())
         _sync_folder(building)
         building.replace(folder)
@@ -335,16 +347,37 @@ def load_head(folder: Path) -> Head:
     Raises:
         CorruptModelError: a file is missing, or does not match the manifest.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        content = (folder / WEIGHTS).read_bytes()
-    except (OSError, ValueError) as error:
-        raise CorruptModelError(f"the model in {folder.name} cannot be read: {error}") from error
-    if hashlib.sha256(content).hexdigest() != manifest.get("sha256"):
-        raise CorruptModelError(f"the weights in {folder.name} do not match their checksum")
+    manifest = _manifest(folder)
+    content = _checked(folder, WEIGHTS, manifest.get("sha256"))
     if manifest.get("format") != FORMAT:
         raise CorruptModelError(f"the model in {folder.name} has an unknown format")
     head = HEADS.get(str(manifest.get("head")))
     if head is None:
         raise CorruptModelError(f"the model in {folder.name} is of an unknown sort")
     return head.from_arrays(load(content), float(manifest["temperature"]), str(manifest["kind"]))
+
+
+def read_beside(folder: Path, name: str) -> bytes:
+    """Return a file that was stored beside a head.
+
+    Raises:
+        CorruptModelError: it is missing, or does not match the manifest.
+    """
+    return _checked(folder, name, _manifest(folder).get("beside", {}).get(name))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / MANIFEST).read_bytes()))
+    except (OSError, ValueError) as error:
+        raise CorruptModelError(f"the model in {folder.name} cannot be read: {error}") from error
+
+
+def _checked(folder: Path, name: str, sha256: str | None) -> bytes:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise CorruptModelError(f"the model in {folder.name} cannot be read: {error}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise CorruptModelError(f"{name} in {folder.name} does not match its checksum")
+    return content

@@ -142,11 +142,16 @@ def _prepare(
     centred *= scale
     weights = np.ones(len(features), dtype=np.float32)
     if config.balanced and kind == "one_class":
-        weights = _balanced(targets)
+        weights = balanced_weights(targets)
     return _Problem(centred, targets, mean, scale, n_classes, kind, weights)
 
 
-def _balanced(targets: IntArray) -> FloatArray:
+def balanced_weights(targets: IntArray) -> FloatArray:
+    """Return a weight for each label, mean 1, with which all classes count alike.
+
+    Args:
+        targets: shape (n_items,), class indices.
+    """
     counts = np.bincount(targets)
     weights = 1.0 / counts[targets]
     return (weights / weights.mean()).astype(np.float32)
@@ -169,14 +174,28 @@ def _scale_of(centred: FloatArray) -> float:
     return FEATURE_NORM / norm if norm > 1e-12 else 1.0
 
 
-def _loss(
+def data_loss(
     logits: torch.Tensor, y: torch.Tensor, weights: torch.Tensor, *, several: bool
 ) -> torch.Tensor:
+    """Return the weighted mean loss of some items.
+
+    Args:
+        logits: shape (n_items, n_classes).
+        y: shape (n_items,) class indices, or (n_items, n_classes) of 0 and 1.
+        weights: shape (n_items,).
+        several: an item can have several classes.
+    """
     if several:
         each = functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
         # Summed over the classes: each class is a regression of its own with the same decay.
         return (each.sum(dim=1) * weights).mean()
     return (functional.cross_entropy(logits, y, reduction="none") * weights).mean()
+
+
+def decay(weights: torch.Tensor, bias: torch.Tensor, weight_decay: float) -> torch.Tensor:
+    """Return the penalty on a head's weights, (n_classes, dim), and bias, (n_classes,)."""
+    # The tiny decay of the bias keeps classes without labels finite.
+    return 0.5 * weight_decay * (weights**2).sum() + 1e-4 * (bias**2).sum()
 
 
 def _tensors(problem: _Problem, weights: FloatArray) -> tuple[torch.Tensor, ...]:
@@ -203,9 +222,8 @@ def _logistic(
 
     def loss() -> torch.Tensor:
         optimiser.zero_grad()
-        data = _loss(torch.addmm(bias, x, weights.T), y, counted, several=problem.is_several)
-        # The tiny decay of the bias keeps classes without labels finite.
-        total = data + 0.5 * config.weight_decay * (weights**2).sum() + 1e-4 * (bias**2).sum()
+        data = data_loss(torch.addmm(bias, x, weights.T), y, counted, several=problem.is_several)
+        total = data + decay(weights, bias, config.weight_decay)
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -271,7 +289,7 @@ def _fit_mlp(problem: _Problem, config: HeadConfig, seed: int, start_from: Head 
         chosen = torch.randperm(len(x), generator=generator)[:MLP_BATCH]
         hidden = torch.relu(torch.addmm(layers[1], x[chosen], layers[0].T))
         logits = torch.addmm(layers[3], hidden, layers[2].T)
-        loss = _loss(logits, y[chosen], counted[chosen], several=problem.is_several)
+        loss = data_loss(logits, y[chosen], counted[chosen], several=problem.is_several)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

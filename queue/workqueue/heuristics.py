@@ -6,7 +6,7 @@ lists equal.
 
 from typing import Any
 
-from workqueue.models import QueueSettings
+from workqueue.models import QueueSettings, Round
 
 _WEAK = "Weak before there are about 10 labels per class: prefer Auto or Margin until then."
 _SLOW_START = "Often worse than random order with few labels."
@@ -152,7 +152,25 @@ HEADS: list[dict[str, str]] = [
     },
 ]
 
-CHOICES: dict[str, Any] = {"heuristic": HEURISTICS, "budget_kind": BUDGETS, "head": HEADS}
+TRAININGS: list[dict[str, str]] = [
+    {
+        "value": "head",
+        "title": "Head only",
+        "sentence": "Each image is embedded once; a round trains a small head on that. Seconds.",
+    },
+    {
+        "value": "fine_tune",
+        "title": "Whole network",
+        "sentence": "A round trains the network itself on your labels and looks anew at the images "
+        "the rank budget allows. Without a GPU that takes minutes: about 0.9 seconds per label, at "
+        "most six minutes, and 0.03 seconds per image of the budget. Worth it where the head alone "
+        "stops getting better.",
+    },
+]
+
+CHOICES: dict[str, Any] = {
+    "heuristic": HEURISTICS, "budget_kind": BUDGETS, "training": TRAININGS, "head": HEADS,
+}  # fmt: skip
 
 _TITLES = {entry["value"]: entry["title"] for entry in HEURISTICS} | {
     "coverage": "Coverage start",
@@ -163,6 +181,53 @@ _TITLES = {entry["value"]: entry["title"] for entry in HEURISTICS} | {
 def title_of(heuristic: str) -> str:
     """Return the name people read."""
     return _TITLES.get(heuristic, heuristic)
+
+
+# Seconds of two CPU cores, as measured in docs/heuristics.md: to learn from all labels or as many
+# as fit into the most steps, and to embed one image.
+TRAIN_S_PER_LABEL, TRAIN_S_MOST, EMBED_S = 0.9, 360.0, 0.03
+LONG_S = 600.0
+
+
+def training_cost(
+    config: QueueSettings, *, n_labelled: int, n_pool: int, measured: Round | None
+) -> str:
+    """Return in words how long a round will take; nothing when only a head is trained.
+
+    Args:
+        config: the project's queue settings.
+        n_labelled: labelled images.
+        n_pool: images that are not.
+        measured: the newest round that fine-tuned, if there is one.
+    """
+    if config.training != QueueSettings.Training.FINE_TUNE:
+        return ""
+    n_candidates = config.n_candidates(n_pool)
+    train_s = min(TRAIN_S_PER_LABEL * n_labelled, TRAIN_S_MOST)
+    embed_s, source = EMBED_S, "on two processor cores without a GPU"
+    if measured and measured.n_candidates:
+        train_s = measured.seconds["fine_tune"]
+        embed_s = measured.seconds["embed_candidates"] / measured.n_candidates
+        source = f"going by round {measured.number}"
+    total_s = train_s + embed_s * (n_candidates + n_labelled)
+    sentence = (
+        f"A round trains the whole network and embeds {n_candidates:,} images anew: about "
+        f"{_minutes(total_s)}, {source}. Labeling goes on meanwhile in the old order."
+    )
+    if total_s < LONG_S:
+        return sentence
+    return (
+        f"{sentence} The rank budget decides how long it takes: a smaller one, such as 2,000 "
+        "images, is done sooner and costs little, because it is drawn at random."
+    )
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return "a minute"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours"
 
 
 def budget_effect(n_candidates: int, n_pool: int) -> str:

@@ -34,6 +34,10 @@ class QueueSettings(models.Model):
         MLP = "mlp", "One hidden layer"
         ENSEMBLE = "ensemble", "Ensemble of five"
 
+    class Training(models.TextChoices):
+        HEAD = "head", "Head only"
+        FINE_TUNE = "fine_tune", "Whole network"
+
     class Budget(models.TextChoices):
         WHOLE_POOL = "whole_pool", "The whole pool"
         PERCENT = "percent", "A percentage of the pool"
@@ -54,6 +58,7 @@ class QueueSettings(models.Model):
     lease_minutes = models.PositiveIntegerField(
         default=10, validators=[MinValueValidator(1), MaxValueValidator(1440)]
     )
+    training = models.CharField(max_length=10, choices=Training.choices, default=Training.HEAD)
     head = models.CharField(max_length=10, choices=Head.choices, default=Head.LOGISTIC)
     spread_duplicates = models.BooleanField(default=True)
     balance_classes = models.BooleanField(default=False)
@@ -89,6 +94,14 @@ class QueueSettings(models.Model):
 
     def __str__(self) -> str:
         return f"queue of project {self.project_id}"
+
+    def n_candidates(self, n_pool: int) -> int:
+        """Return how many images of such a pool the rank budget allows."""
+        if self.budget_kind == self.Budget.PERCENT:
+            return -(-n_pool * self.budget_value // 100)
+        if self.budget_kind == self.Budget.NUMBER:
+            return min(self.budget_value, n_pool)
+        return n_pool
 
 
 class Segment(models.Model):
@@ -141,13 +154,18 @@ class Embedding(models.Model):
 
 
 class ModelVersion(models.Model):
-    """A trained head, saved whole before the row exists."""
+    """A trained head, with its network if that was fine-tuned; saved before the row exists."""
 
     project = models.ForeignKey(
         "labeling.Project", on_delete=models.CASCADE, related_name="model_versions"
     )
     number = models.PositiveIntegerField()
     backbone = models.CharField(max_length=60)
+    training = models.CharField(
+        max_length=10,
+        choices=QueueSettings.Training.choices,
+        default=QueueSettings.Training.HEAD,
+    )
     class_ids = models.JSONField()
     folder = models.CharField(max_length=200, unique=True)
     sha256 = models.CharField(max_length=64)

@@ -8,7 +8,7 @@ from django.urls import reverse
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
-from workqueue.heuristics import CHOICES, title_of
+from workqueue.heuristics import CHOICES, title_of, training_cost
 from workqueue.models import (
     Lease,
     ModelVersion,
@@ -213,6 +213,8 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "exploration_share": settings.exploration_share,
         "lease_minutes": settings.lease_minutes,
+        "training": settings.training,
+        "training_cost": _training_cost(settings),
         "head": settings.head,
         "spread_duplicates": settings.spread_duplicates,
         "balance_classes": settings.balance_classes,
@@ -226,6 +228,18 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "updated_by": settings.updated_by.shown_name if settings.updated_by else None,
         "choices": CHOICES,
     }
+
+
+def _training_cost(settings: QueueSettings) -> str:
+    if settings.training == QueueSettings.Training.HEAD:
+        return ""
+    project = settings.project
+    return training_cost(
+        settings,
+        n_labelled=project.n_labelled,
+        n_pool=project.n_images - project.n_labelled,
+        measured=selectors.newest_fine_tuned_round(project),
+    )
 
 
 def present_replay(replay: Replay) -> dict[str, Any]:

@@ -4,9 +4,7 @@ Labeling never waits: the old ranking serves until the flip, which is one short 
 whose worker dies is started again by the sweeper; nothing of a dead attempt is ever pointed to.
 """
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -31,30 +29,14 @@ from workqueue.models import (
     Segment,
 )
 from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
+from workqueue.training import Learned, Stopwatch, learn
 
 INSERT_AT_ONCE = 1000
 COLD_START = "typiclust"
 SETTINGS_KEPT = [
-    "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "head",
-    "spread_duplicates", "balance_classes", "version",
+    "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "training",
+    "head", "spread_duplicates", "balance_classes", "version",
 ]  # fmt: skip
-
-
-class Stopwatch:
-    """Seconds spent in each step of a round."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the time of the block to the step."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - started
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
 
 
 def run_round(run: JobRun) -> None:
@@ -75,10 +57,11 @@ def run_round(run: JobRun) -> None:
         labelled = learning.load_labelled(project, frame_before=_frame_before(project))
         pool = learning.load_pool(project)
     run.progress(1, 4, "training")
-    trained, note = _train(labelled, config, round_, watch)
+    learned = learn(run, labelled, pool, config, round_, watch)
+    trained = learned.trained
     run.progress(2, 4, "ranking")
     with watch.step("rank"):
-        ranked = _rank(pool, labelled, trained, config, seed=round_.pk)
+        ranked = _rank(pool, learned, config, seed=round_.pk)
     if trained:
         with watch.step("check"):
             trained.metrics.update(_outlook(project, trained, labelled, pool))
@@ -98,7 +81,7 @@ def run_round(run: JobRun) -> None:
             seconds=watch.seconds,
             metrics=trained.metrics if trained else {},
             overlap_top_100=overlap,
-            note=note,
+            note=learned.note,
             error="",
             model_version=model,
             ranking=ranking,
@@ -152,18 +135,6 @@ def _frame_before(project: Project) -> int:
     return int(last.metrics.get("frame_until") or 0) if last else 0
 
 
-def _train(
-    labelled: learning.LabelledSet, config: QueueSettings, round_: Round, watch: Stopwatch
-) -> tuple[learning.TrainedHead | None, str]:
-    try:
-        with watch.step("train"):
-            former = state_of(round_.project).model_version
-            start = learning.former_head(former, labelled.class_ids)
-            return learning.train(labelled, config, seed=round_.pk, start_from=start), ""
-    except learning.NotEnoughLabelsError as error:
-        return None, f"No model yet: {error}"[:300]
-
-
 def _outlook(
     project: Project,
     trained: learning.TrainedHead,
@@ -180,34 +151,34 @@ def _outlook(
     points = [
         (n_labels, metrics["accuracy"])
         for n_labels, metrics in done.values_list("n_labels", "metrics")
-        if metrics.get("accuracy")
+        # A curve of one kind of training says nothing of where the other will go.
+        if metrics.get("accuracy") and ("fine_tuning" in metrics) == (trained.network is not None)
     ]
     if trained.metrics["accuracy"]:
         points.append((len(labelled), trained.metrics["accuracy"]))
     return {
-        "agreement": learning.agreement(trained.head, former, labelled.class_ids, pool),
+        # A fine-tuned network would have to embed every image it is compared on.
+        "agreement": None
+        if trained.network
+        else learning.agreement(trained.head, former, labelled.class_ids, pool),
         "forecast": learning.forecast_of(points),
     }
 
 
 def _rank(
-    pool: learning.Pool,
-    labelled: learning.LabelledSet,
-    trained: learning.TrainedHead | None,
-    config: QueueSettings,
-    *,
-    seed: int,
+    pool: learning.Pool, learned: Learned, config: QueueSettings, *, seed: int
 ) -> learning.RankedPool | None:
     if not len(pool):
         return None
     return learning.rank_pool(
         pool,
-        labelled,
-        trained,
+        learned.labelled,
+        learned.trained,
         config,
         n_positions=min(len(pool), settings.RANKING_POSITIONS),
         seed=seed,
         preferred=state_of(config.project).preferred_heuristic,
+        reembedded=learned.reembedded,
     )
 
 
@@ -237,6 +208,9 @@ def _save_model(
             project=project,
             number=number,
             backbone=learning.BACKBONE,
+            training=QueueSettings.Training.FINE_TUNE
+            if trained.network
+            else QueueSettings.Training.HEAD,
             class_ids=labelled.class_ids,
             folder=folder,
             sha256=sha256,

@@ -50,6 +50,17 @@ def newest_round(project: Project) -> Round | None:
     return Round.objects.filter(project=project).select_related("job").order_by("-number").first()
 
 
+def newest_fine_tuned_round(project: Project) -> Round | None:
+    """Return the last finished round that trained the whole network."""
+    return (
+        Round.objects.filter(
+            project=project, model_version__training=QueueSettings.Training.FINE_TUNE
+        )
+        .order_by("-number")
+        .first()
+    )
+
+
 def newest_job(project: Project, kind: str) -> Job | None:
     """Return the last job of a kind, whatever became of it."""
     return Job.objects.filter(project=project, kind=kind).order_by("-pk").first()

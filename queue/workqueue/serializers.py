@@ -78,6 +78,7 @@ class SettingsPatch(StrictSerializer):
     batch_size = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
     exploration_share = serializers.FloatField(min_value=0, max_value=1, required=False)
     lease_minutes = serializers.IntegerField(min_value=1, max_value=1440, required=False)
+    training = serializers.ChoiceField(choices=QueueSettings.Training.choices, required=False)
     head = serializers.ChoiceField(choices=QueueSettings.Head.choices, required=False)
     spread_duplicates = serializers.BooleanField(required=False)
     balance_classes = serializers.BooleanField(required=False)

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Project
 from workqueue import learning, services
-from workqueue.models import ModelVersion, Round
+from workqueue.models import ModelVersion, QueueSettings, Round
 from workqueue.oracles import LabelledFile
 from workqueue.requests import request_embedding, request_round, state_of
 
@@ -37,7 +38,8 @@ class SimulationError(Exception):
 class TestSet:
     """Pictures that are never in the project: what the models are truly worth is measured here."""
 
-    vectors: np.ndarray[Any, Any]  # (n, dim) float16
+    paths: list[Path]  # (n,)
+    vectors: np.ndarray[Any, Any]  # (n, dim) float16, of the frozen backbone
     class_names: list[str]  # (n,)
 
 
@@ -170,15 +172,26 @@ def run_curve(
     n_rounds: int,
     batch_size: int,
     test: TestSet,
+    changes: dict[str, Any] | None = None,
 ) -> Iterator[Curve]:
     """Label batch after batch and yield the curve so far after every round.
+
+    Args:
+        simulated: the project.
+        heuristic: its heuristic.
+        n_rounds: how many batches to label.
+        batch_size: labels from one round to the next.
+        test: what the models are measured on.
+        changes: other queue settings than the usual ones, by field.
 
     Raises:
         SimulationError: a round failed.
     """
     project, user = simulated.project, simulated.user
     services.change_settings(
-        project=project, actor=user, changes={"heuristic": heuristic, "batch_size": batch_size}
+        project=project,
+        actor=user,
+        changes={"heuristic": heuristic, "batch_size": batch_size, **(changes or {})},
     )
     # The settings are used from the next ranking on: the first batch must follow them too.
     request_round(project=project, trigger=Round.Trigger.PERSON, actor=user)
@@ -207,13 +220,22 @@ def true_accuracy(project: Project, model: ModelVersion | None, test: TestSet) -
     if model is None:
         return 0.0
     names = dict(project.classes.values_list("pk", "name"))
-    logits = learning.load_head(model).logits(np.asarray(test.vectors, dtype=np.float32))
+    vectors, truth = test.vectors, test.class_names
+    if model.training == QueueSettings.Training.FINE_TUNE:
+        # Its head speaks of the embeddings of its own network.
+        vectors, kept = learning.embed_paths_with(model, test.paths)
+        truth = [test.class_names[index] for index in kept]
+    logits = learning.load_head(model).logits(np.asarray(vectors, dtype=np.float32))
     said = [names[model.class_ids[index]] for index in np.argmax(logits, axis=1)]
-    right = sum(a == b for a, b in zip(said, test.class_names, strict=True))
+    right = sum(a == b for a, b in zip(said, truth, strict=True))
     return right / len(test.class_names)
 
 
 def build_test_set(files: Sequence[LabelledFile]) -> TestSet:
     """Embed the pictures that are kept out of every project, without storing anything."""
     vectors, kept = learning.embed_paths([file.path for file in files])
-    return TestSet(vectors, [files[index].class_name for index in kept])
+    return TestSet(
+        paths=[files[index].path for index in kept],
+        vectors=vectors,
+        class_names=[files[index].class_name for index in kept],
+    )

@@ -1,11 +1,11 @@
 import os
-import uuid
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from django.conf import settings
 from factories import class_of, make_images, make_member, make_project, now
+from queue_kit import DIM, do_open_jobs, embed, label
 
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
@@ -14,7 +14,6 @@ from annotator.labeling.models import Image
 from ml import embedding_store
 from workqueue import housekeeping, learning, rounds, services
 from workqueue.models import (
-    Embedding,
     ModelVersion,
     QueueState,
     Ranking,
@@ -25,29 +24,6 @@ from workqueue.requests import request_round, state_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-DIM = 16
-
-
-def embed(project, images, centres):
-    """Store an embedding near its class's centre for each image; return image id -> class."""
-    rng = np.random.default_rng(0)
-    classes = list(project.classes.all())
-    chosen = rng.integers(0, len(classes), len(images))
-    vectors = (centres[chosen] + rng.normal(0, 0.6, (len(images), DIM))).astype(np.float16)
-    stored = embedding_store.write_segment(settings.EMBEDDINGS_ROOT, vectors)
-    segment = Segment.objects.create(
-        project=project,
-        backbone=learning.BACKBONE,
-        name=stored.name,
-        n_rows=stored.rows,
-        dim=stored.dim,
-        sha256=stored.sha256,
-    )
-    Embedding.objects.bulk_create(
-        Embedding(image=image, segment=segment, row=row) for row, image in enumerate(images)
-    )
-    return {image.pk: classes[index] for image, index in zip(images, chosen, strict=True)}
-
 
 @pytest.fixture
 def setting():
@@ -55,27 +31,6 @@ def setting():
     images = make_images(project, 120)
     truth = embed(project, images, np.eye(3, DIM) * 3)
     return project, make_member(project), truth
-
-
-def do_open_jobs():
-    for job in Job.objects.filter(kind="round", state=Job.State.QUEUED):
-        jobs.run(job.pk)
-
-
-def label(project, user, truth, n):
-    given = []
-    for _ in range(n):
-        (lease,) = services.claim(user=user, project=project, n=1, now=now()).leases
-        services.submit(
-            user=user,
-            project=project,
-            key=uuid.uuid4().hex,
-            lease_token=str(lease.token),
-            class_ids=[truth[lease.image_id].pk],
-            now=now(),
-        )
-        given.append(lease)
-    return given
 
 
 def test_the_loop_starts_by_coverage_and_then_follows_the_heuristic(setting):
@@ -117,7 +72,7 @@ def test_the_most_uncertain_images_come_first(setting):
     assert scores == sorted(scores, reverse=True)
     pool = learning.load_pool(project)
     head = learning.load_head(ranking.model_version)
-    probabilities = np.sort(head.probabilities(pool.vectors()), axis=1)
+    probabilities = np.sort(head.probabilities(pool.vectors(np.arange(len(pool)))), axis=1)
     margins = 1 - (probabilities[:, -1] - probabilities[:, -2])
     best = int(pool.image_ids[int(np.argmax(margins))])
     assert ranking.positions.get(position=1).image_id == best

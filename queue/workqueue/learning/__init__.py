@@ -3,6 +3,14 @@
 Imported by workers alone: it loads torch, and the web process must never do that (a test looks).
 """
 
+from workqueue.learning.fine_tuning import (
+    FineTuningError,
+    embed_candidates,
+    embed_labelled,
+    embed_paths_with,
+    embedder,
+    fine_tune,
+)
 from workqueue.learning.heads import (
     NotEnoughLabelsError,
     TrainedHead,
@@ -14,7 +22,7 @@ from workqueue.learning.heads import (
     train,
 )
 from workqueue.learning.labels import LabelledSet, Pool, load_labelled, load_pool
-from workqueue.learning.ordering import RankedPool, rank_pool
+from workqueue.learning.ordering import RankedPool, Reembedded, rank_pool
 from workqueue.learning.replaying import (
     BakeOff,
     TooFewLabelsError,
@@ -39,18 +47,25 @@ __all__ = [
     "BACKBONE",
     "BakeOff",
     "EmbeddedSlice",
+    "FineTuningError",
     "LabelledSet",
     "NotEnoughLabelsError",
     "Pool",
     "RankedPool",
+    "Reembedded",
     "TooFewLabelsError",
     "TornSegmentError",
     "TrainedHead",
     "agreement",
     "bake_off",
     "compact",
+    "embed_candidates",
     "embed_images",
+    "embed_labelled",
     "embed_paths",
+    "embed_paths_with",
+    "embedder",
+    "fine_tune",
     "forecast_of",
     "former_head",
     "load_head",

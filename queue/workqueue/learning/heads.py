@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from torch import nn
 
-from ml import calibration, evaluation, forecast, heads, training
+from ml import calibration, evaluation, fine_tuning, forecast, heads, training
 from ml.arrays import FloatArray
 from workqueue.learning.labels import LabelledSet, Pool
 from workqueue.learning.store import BACKBONE
@@ -24,10 +25,17 @@ NotEnoughLabelsError = training.NotEnoughLabelsError
 
 @dataclasses.dataclass(frozen=True)
 class TrainedHead:
-    """A calibrated head and what is honestly known of it."""
+    """A calibrated head and what is honestly known of it.
+
+    Attributes:
+        head: the head.
+        metrics: its figures.
+        network: what embeds for it, when that was fine-tuned; else the frozen backbone does.
+    """
 
     head: heads.Head
     metrics: dict[str, Any]
+    network: nn.Module | None = None
 
 
 def head_config(config: QueueSettings) -> training.HeadConfig:
@@ -81,13 +89,21 @@ def train(
         if len(truth) >= CALIBRATE_FROM:
             temperature = calibration.fit_temperature(logits, truth, kind=labelled.kind)
             head = head.calibrated(temperature)
-        metrics |= _metrics(labelled, logits, truth, head.temperature)
+        metrics |= metrics_of(labelled, logits, truth, head.temperature)
     return TrainedHead(head, metrics)
 
 
-def _metrics(
+def metrics_of(
     labelled: LabelledSet, logits: FloatArray, truth: Any, temperature: float
 ) -> dict[str, Any]:
+    """Return the figures of a head.
+
+    Args:
+        labelled: what the classes are.
+        logits: shape (n, n_classes), of images the head had not seen.
+        truth: their classes.
+        temperature: the logits are divided by it.
+    """
     report = evaluation.accuracy_report(logits / temperature, truth, kind=labelled.kind)
     return {
         "accuracy": {
@@ -116,17 +132,16 @@ def save_head(
     trained: TrainedHead, *, folder: Path, class_ids: list[int], number: int, version: str
 ) -> str:
     """Save a model version, complete or not at all; return the weights' sha-256."""
-    return heads.save_head(
-        trained.head,
-        folder,
-        {
-            "number": number,
-            "class_ids": class_ids,
-            "backbone": BACKBONE,
-            "metrics": trained.metrics,
-            "code_version": version,
-        },
-    )
+    manifest = {
+        "number": number,
+        "class_ids": class_ids,
+        "backbone": BACKBONE,
+        "metrics": trained.metrics,
+        "code_version": version,
+    }
+    if trained.network is None:
+        return heads.save_head(trained.head, folder, manifest)
+    return fine_tuning.save_fine_tuned(trained.network, trained.head, folder, manifest)
 
 
 def load_head(model: ModelVersion) -> heads.Head:
@@ -139,8 +154,11 @@ def load_head(model: ModelVersion) -> heads.Head:
 
 
 def former_head(model: ModelVersion | None, class_ids: list[int]) -> heads.Head | None:
-    """Return a former head of the same classes and backbone, where it can be read."""
+    """Return a former head of the same classes and the frozen backbone, where it can be read."""
     if model is None or model.class_ids != class_ids or model.backbone != BACKBONE:
+        return None
+    if model.training != QueueSettings.Training.HEAD:
+        # It speaks of the embeddings of its own network.
         return None
     try:
         return load_head(model)

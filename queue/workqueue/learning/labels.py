@@ -38,6 +38,7 @@ class LabelledSet:
 
     class_ids: list[int]
     image_ids: IntArray  # (n,)
+    random_keys: IntArray  # (n,)
     vectors: FloatArray  # (n, dim)
     targets: Any  # (n,) class indices, or (n, n_classes) of 0 and 1
     measured: BoolArray  # (n,) the image is in the random sample
@@ -127,6 +128,7 @@ def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
     return LabelledSet(
         class_ids=class_ids,
         image_ids=image_ids,
+        random_keys=random_keys,
         vectors=embedding_store.gather(
             settings.EMBEDDINGS_ROOT, Places.of([(row[2], row[3]) for row in found])
         )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ml import policy, training
-from ml.arrays import IntArray
+from ml.arrays import FloatArray, IntArray
 from ml.heads import Head
 from ml.heuristics import HEURISTICS
 from ml.ranking import Candidates, Ranker, RankingConfig, top_classes
@@ -29,6 +29,15 @@ class RankedPool:
     n_candidates: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Reembedded:
+    """The candidates as a fine-tuned network sees them."""
+
+    rows: IntArray  # (n,) rows of the pool
+    vectors: FloatArray  # (n, dim)
+    n_allowed: int  # by the rank budget; more than n when the time was up or files are unreadable
+
+
 def rank_pool(
     pool: Pool,
     labelled: LabelledSet,
@@ -38,6 +47,7 @@ def rank_pool(
     n_positions: int,
     seed: int,
     preferred: str = "",
+    reembedded: Reembedded | None = None,
 ) -> RankedPool:
     """Order the candidates the rank budget allows, mixed with the exploration share.
 
@@ -49,8 +59,10 @@ def rank_pool(
         n_positions: how many images to order at most.
         seed: of everything drawn.
         preferred: what a replay found best, for the heuristic ``auto``.
+        reembedded: the candidates, when a fine-tuned network has embedded them; ``labelled`` then
+            holds its embeddings too.
     """
-    candidates = _candidates(pool, config, seed)
+    candidates = reembedded.rows if reembedded else candidate_rows(pool, config, seed)
     counts = labelled.class_counts
     name = policy.heuristic_now(
         config.heuristic, counts, batch_size=config.batch_size, preferred=preferred or None
@@ -70,7 +82,9 @@ def rank_pool(
         seed=seed,
     )
     ranked = ranker.rank(
-        Candidates(
+        Candidates.of(reembedded.vectors, _tie_order(name, pool, candidates))
+        if reembedded
+        else Candidates(
             gather=lambda which: pool.vectors(candidates[which]),
             tie_order=_tie_order(name, pool, candidates),
         ),
@@ -91,7 +105,7 @@ def rank_pool(
         heuristic=name,
         selection=selection,
         scores={row: score for row, score in scores.items() if not np.isnan(score)},
-        top_classes=_top_classes(head, pool, selection.order),
+        top_classes=_top_classes(head, pool, selection.order, reembedded),
         n_candidates=len(candidates),
     )
 
@@ -116,20 +130,27 @@ def _tie_order(name: str, pool: Pool, candidates: IntArray) -> IntArray:
     return (pool.image_ids if name == "none" else pool.random_keys)[candidates]
 
 
-def _top_classes(head: Head | None, pool: Pool, rows: IntArray) -> dict[int, Any]:
+def _top_classes(
+    head: Head | None, pool: Pool, rows: IntArray, reembedded: Reembedded | None
+) -> dict[int, Any]:
+    if reembedded:
+        # Of what it has not seen (drawn at random, outside the budget) the network says nothing.
+        rows = rows[np.isin(rows, reembedded.rows)]
     if head is None or not len(rows):
         return {}
-    found = top_classes(head, pool.vectors(rows), N_TOP_CLASSES)
+    if reembedded:
+        by_row = np.argsort(reembedded.rows)
+        places = by_row[np.searchsorted(reembedded.rows, rows, sorter=by_row)]
+        vectors = reembedded.vectors[places]
+    else:
+        vectors = pool.vectors(rows)
+    found = top_classes(head, vectors, N_TOP_CLASSES)
     return dict(zip(rows.tolist(), found, strict=True))
 
 
-def _candidates(pool: Pool, config: QueueSettings, seed: int) -> IntArray:
+def candidate_rows(pool: Pool, config: QueueSettings, seed: int) -> IntArray:
     """Return the rows of the pool the rank budget allows, drawn at random."""
-    size = len(pool)
-    if config.budget_kind == QueueSettings.Budget.PERCENT:
-        size = -(-len(pool) * config.budget_value // 100)
-    elif config.budget_kind == QueueSettings.Budget.NUMBER:
-        size = min(config.budget_value, len(pool))
+    size = config.n_candidates(len(pool))
     if size >= len(pool):
         return np.arange(len(pool))
     drawn = np.random.default_rng(seed).choice(len(pool), size=size, replace=False)

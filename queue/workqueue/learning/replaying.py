@@ -50,11 +50,14 @@ def bake_off(labelled: LabelledSet, config: QueueSettings, *, batch_size: int) -
         raise TooFewLabelsError(
             f"A bake-off needs at least {REPLAY_FROM} labels of two classes; there are {n}."
         )
-    is_test = labelled.measured.copy()
-    is_indicative = int(is_test.sum()) < TEST_FROM or int((~is_test).sum()) < n // 3
+    # A random part of a random sample is one too: what is not needed to measure is replayed.
+    rng = np.random.default_rng(0)
+    test_rows = rng.permutation(np.flatnonzero(labelled.measured))[: max(TEST_FROM, n // 3)]
+    is_indicative = len(test_rows) < TEST_FROM or n - len(test_rows) < n // 3
     if is_indicative:
-        is_test = np.zeros(n, dtype=bool)
-        is_test[np.random.default_rng(0).permutation(n)[: n // 3]] = True
+        test_rows = rng.permutation(n)[: n // 3]
+    is_test = np.zeros(n, dtype=bool)
+    is_test[test_rows] = True
     vectors = np.asarray(labelled.vectors, dtype=np.float32)
 
     def part(rows: Any) -> KnownSet:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def embed_images(
     images: Sequence[Image], *, on_batch: Callable[[int], None] | None = None
 ) -> EmbeddedSlice:
     """Embed the images' thumbnails and store them as one segment (not yet registered)."""
-    with ExitStack() as stack:
-        paths = [local_file(image.thumbnail_name, stack) for image in images]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [local_file(image.thumbnail_name, Path(folder)) for image in images]
         embedded = embeddings.embed_files(
             paths, backbone(), decode_threads=settings.THREADS, on_batch=on_batch
         )
@@ -74,17 +75,17 @@ def embed_paths(paths: Sequence[Path]) -> tuple[Any, list[int]]:
     return embedded.vectors, [int(index) for index in embedded.kept]
 
 
-def local_file(name: str, stack: ExitStack) -> Path:
-    """Return a local path of a stored file, fetched to a temporary one from a bucket."""
+def local_file(name: str, folder: Path) -> Path:
+    """Return a local path of a stored file, fetched into the folder from a bucket."""
     if isinstance(default_storage, FileSystemStorage) or hasattr(default_storage, "location"):
         local = Path(str(getattr(default_storage, "location", ""))) / name
         if local.is_absolute():
             return local
-    temporary = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".jpg"))  # noqa: SIM115
-    with default_storage.open(name) as stored:
-        temporary.write(stored.read())
-    temporary.flush()
-    return Path(temporary.name)
+    fetched = folder / f"{uuid.uuid4().hex}.jpg"
+    # Who reads it finds that a missing file is missing; the other files go on.
+    with suppress(FileNotFoundError), default_storage.open(name) as stored:
+        fetched.write_bytes(stored.read())
+    return fetched
 
 
 def compact(

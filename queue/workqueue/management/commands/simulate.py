@@ -36,6 +36,13 @@ class Command(BaseCommand):
         parser.add_argument("--batch", type=_positive, default=20)
         parser.add_argument("--images", type=_positive, default=1500, help="pool size at most")
         parser.add_argument("--test-images", type=_positive, default=400)
+        parser.add_argument(
+            "--training",
+            default=QueueSettings.Training.HEAD,
+            choices=QueueSettings.Training.values,
+            help="what is trained; fine_tune takes minutes a round on a CPU",
+        )
+        parser.add_argument("--budget", type=_positive, help="rank so many images, not the pool")
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--plot", type=Path, help="write the plot to this SVG file")
         parser.add_argument("--keep", action="store_true", help="keep the simulated projects")
@@ -81,6 +88,7 @@ class Command(BaseCommand):
                 n_rounds=options["rounds"],
                 batch_size=options["batch"],
                 test=test_set,
+                changes=_changes(options),
             ):
                 self.stdout.write(_row(curve))
             curves.append(curve)
@@ -90,6 +98,15 @@ class Command(BaseCommand):
 
     def _say(self, sentence: str) -> None:
         self.stderr.write(f"  {sentence}")
+
+
+def _changes(options: dict[str, Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = {"training": options["training"]}
+    if options["budget"]:
+        changes |= {
+            "budget_kind": QueueSettings.Budget.NUMBER, "budget_value": options["budget"]
+        }  # fmt: skip
+    return changes
 
 
 def _positive(text: str) -> int:
