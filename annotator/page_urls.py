@@ -7,7 +7,7 @@ from annotator.accounts import pages as account_pages
 from annotator.labeling import pages as labeling_pages
 from workqueue import pages as queue_pages
 
-_project = "projects/<int:project_id>/"
+_project = "projects/<id:project_id>/"
 
 urlpatterns = [
     path("", labeling_pages.home, name="home"),

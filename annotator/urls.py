@@ -14,7 +14,7 @@ from annotator.labeling.files import image_file
 
 _api = [
     # One address, two apps: uploading is ingest's, listing is the queue's.
-    path("projects/<int:project_id>/images/", ImagesView.as_view(), name="images"),
+    path("projects/<id:project_id>/images/", ImagesView.as_view(), name="images"),
     *annotator.accounts.urls.urlpatterns,
     *annotator.labeling.urls.urlpatterns,
     *annotator.ingest.urls.urlpatterns,

@@ -7,5 +7,5 @@ from annotator.accounts import views
 urlpatterns = [
     path("me/", views.MeView.as_view(), name="me"),
     path("tokens/", views.TokensView.as_view(), name="tokens"),
-    path("tokens/<int:token_id>/", views.TokenView.as_view(), name="token"),
+    path("tokens/<id:token_id>/", views.TokenView.as_view(), name="token"),
 ]

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import Exists, F, Max, OuterRef
 from django.db.models.functions import Greatest
 
 from annotator.accounts.models import Membership, Role, User
@@ -181,18 +181,64 @@ def update_class(*, label_class: LabelClass, actor: User, changes: dict[str, Any
 
 @transaction.atomic
 def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
-    """Hide a class and return how many current labels with it are kept."""
+    """Hide a class; images nobody says anything else of go back to the pool.
+
+    Their labels are withdrawn but stay in the history. A label that names another class as well
+    stands.
+
+    Returns:
+        How many images went back to the pool.
+    """
+    Project.objects.select_for_update().get(pk=label_class.project_id)
     LabelClass.objects.filter(pk=label_class.pk, deleted_at=None).update(deleted_at=now)
-    kept = AnnotationRegion.objects.filter(
-        label_class=label_class, annotation__is_current=True
-    ).count()
+    reopened = _withdraw_without_class(label_class)
     events.record(
         kind="class.deleted",
         project_id=label_class.project_id,
         actor_id=actor.pk,
-        payload={"class": label_class.pk, "name": label_class.name, "labels_kept": kept},
+        payload={"class": label_class.pk, "name": label_class.name, "images_reopened": reopened},
     )
-    return kept
+    return reopened
+
+
+def _withdraw_without_class(label_class: LabelClass) -> int:
+    """Withdraw the labels that name deleted classes only; return how many images are open again."""
+    of_living = AnnotationRegion.objects.filter(
+        annotation=OuterRef("pk"), label_class__deleted_at=None
+    )
+    emptied = list(
+        Annotation.objects.filter(
+            Exists(
+                AnnotationRegion.objects.filter(annotation=OuterRef("pk"), label_class=label_class)
+            ),
+            ~Exists(of_living),
+            is_current=True,
+        )
+    )
+    Annotation.objects.bulk_create(
+        [
+            Annotation(
+                image_id=former.image_id, author_id=former.author_id, source=former.source,
+                action=Annotation.Action.WITHDRAW, outcome=former.outcome, is_current=False,
+                replaces=former, served={},
+            )
+            for former in emptied
+        ],
+        batch_size=500,
+    )  # fmt: skip
+    reopened = 0
+    for start in range(0, len(emptied), 500):
+        some = emptied[start : start + 500]
+        Annotation.objects.filter(pk__in=[former.pk for former in some]).update(is_current=False)
+        still_said = Annotation.objects.filter(image=OuterRef("pk"), is_current=True)
+        reopened += Image.objects.filter(
+            ~Exists(still_said),
+            pk__in=[former.image_id for former in some],
+            status=Image.Status.LABELLED,
+            deleted_at=None,
+        ).update(status=Image.Status.OPEN)
+    Project.objects.filter(pk=label_class.project_id).update(n_labelled=F("n_labelled") - reopened)
+    return reopened
 
 
 @transaction.atomic

@@ -120,10 +120,10 @@ class ClassView(APIView):
     def delete(self, request: Request, project_id: int, class_id: int) -> Response:
         """Hide it; the labels with it are kept."""
         found = _class(request, project_id, class_id)
-        kept = services.delete_class(
+        reopened = services.delete_class(
             label_class=found, actor=person_of(request), now=timezone.now()
         )
-        return Response({"n_labels_kept": kept})
+        return Response({"n_images_reopened": reopened})
 
 
 def _class(request: Request, project_id: int, class_id: int) -> LabelClass:

@@ -9,10 +9,11 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
@@ -88,7 +89,10 @@ def images(request: HttpRequest, project_id: int) -> HttpResponse:
         text=filters.get("q", ""),
     )
     paging = GalleryPages()
-    page = paging.paginate_queryset(shown, Request(request)) or []
+    try:
+        page = paging.paginate_queryset(shown, Request(request)) or []
+    except NotFound as error:
+        raise Http404("no such page of the gallery") from error
     annotations = selectors.current_annotations(page)
     classes = presenters.classes_of(found)
     tiles = [_tile(present_image(image, annotations.get(image.pk)), classes) for image in page]

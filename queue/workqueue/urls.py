@@ -4,7 +4,7 @@ from django.urls import path
 
 from workqueue import views
 
-_project = "projects/<int:project_id>/"
+_project = "projects/<id:project_id>/"
 _queue = f"{_project}queue/"
 _lease = f"{_queue}leases/<uuid:token>/"
 
@@ -24,16 +24,16 @@ urlpatterns = [
     path(f"{_lease}release/", views.LeaseView.as_view(action="release"), name="release"),
     path(f"{_lease}skip/", views.LeaseView.as_view(action="skip"), name="skip"),
     path(f"{_project}rounds/", views.RoundsView.as_view(), name="rounds"),
-    path(f"{_project}rounds/<int:round_id>/", views.RoundView.as_view(), name="round"),
+    path(f"{_project}rounds/<id:round_id>/", views.RoundView.as_view(), name="round"),
     path(
-        f"{_project}rounds/<int:round_id>/retry/",
+        f"{_project}rounds/<id:round_id>/retry/",
         views.RoundRetryView.as_view(),
         name="round_retry",
     ),
     path(f"{_project}replays/", views.ReplaysView.as_view(), name="replays"),
-    path(f"{_project}replays/<int:replay_id>/", views.ReplayView.as_view(), name="replay"),
-    path(f"{_project}jobs/<int:job_id>/retry/", views.JobRetryView.as_view(), name="job_retry"),
+    path(f"{_project}replays/<id:replay_id>/", views.ReplayView.as_view(), name="replay"),
+    path(f"{_project}jobs/<id:job_id>/retry/", views.JobRetryView.as_view(), name="job_retry"),
     path(f"{_project}annotations/mine/", views.MyAnnotationsView.as_view(), name="my_annotations"),
-    path("annotations/<int:annotation_id>/", views.AnnotationView.as_view(), name="annotation"),
+    path("annotations/<id:annotation_id>/", views.AnnotationView.as_view(), name="annotation"),
     path(f"{_project}metrics/", views.MetricsView.as_view(), name="metrics"),
 ]

@@ -10,7 +10,7 @@ from queue_kit import DIM, do_open_jobs, embed, label
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Image
+from annotator.labeling.models import Image, Project
 from ml import embedding_store
 from workqueue import housekeeping, learning, rounds, services
 from workqueue.models import (
@@ -254,7 +254,8 @@ def test_a_class_deleted_between_rounds_leaves_training_and_the_loop_goes_on(set
     project, user, truth = setting
     label(project, user, truth, 20)
     do_open_jobs()
-    labeling.delete_class(label_class=class_of(project, "bird"), actor=user, now=now())
+    labelled = Project.objects.get(pk=project.pk).n_labelled
+    reopened = labeling.delete_class(label_class=class_of(project, "bird"), actor=user, now=now())
     truth = {
         pk: entry if entry.name != "bird" else class_of(project, "cat")
         for pk, entry in truth.items()
@@ -265,7 +266,9 @@ def test_a_class_deleted_between_rounds_leaves_training_and_the_loop_goes_on(set
 
     newest = ModelVersion.objects.order_by("-number")[0]
     assert class_of(project, "bird").pk not in newest.class_ids
-    assert newest.n_labels < 40
+    # Everything the counter says is labelled is learned from.
+    assert reopened > 0
+    assert newest.n_labels == labelled - reopened + 20 == Project.objects.get().n_labelled
 
 
 def test_deleted_images_leave_pool_training_and_queue(setting):

@@ -14,7 +14,7 @@ from factories import (
 
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation, Image
+from annotator.labeling.models import Annotation, Image, Project
 from workqueue import selectors, services
 from workqueue.models import Lease, QueueState, RankedImage, Round
 from workqueue.requests import request_round, settings_of
@@ -241,6 +241,25 @@ def test_a_label_with_a_deleted_class_is_kept_and_the_image_asked_again():
     assert submitted.answer["outcome"] == Annotation.Outcome.ORPHANED
     assert Annotation.objects.count() == 1
     assert Image.objects.get().status == Image.Status.OPEN
+
+
+def test_images_of_a_deleted_class_go_back_to_the_queue_and_their_history_stays():
+    project = make_project(kind=Project.Kind.SEVERAL_CLASSES)
+    make_images(project, 3)
+    user = make_member(project)
+    only_cat, both, only_dog = claim(user, project, n=3)
+    submit(user, project, only_cat, "cat")
+    submit(user, project, both, "cat", "dog")
+    submit(user, project, only_dog, "dog")
+
+    reopened = labeling.delete_class(label_class=class_of(project, "cat"), actor=user, now=now())
+
+    assert reopened == 1
+    project.refresh_from_db()
+    assert project.n_labelled == 2
+    assert Image.objects.get(status=Image.Status.OPEN) == only_cat.image
+    assert Annotation.objects.filter(image=only_cat.image).count() == 2
+    assert claim(user, project)[0].image == only_cat.image
 
 
 def test_a_label_for_an_image_deleted_meanwhile_is_kept():
