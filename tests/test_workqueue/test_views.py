@@ -312,3 +312,17 @@ def test_the_progress_page_draws_the_curve_for_wide_and_narrow_screens(project, 
     assert text.count("40 labels: 80% (60% to 90%), measured on 20") == 2
     assert "chart-wide" in text
     assert "chart-narrow" in text
+
+
+def test_a_skip_is_taken_back_over_http(project, client_of):
+    client = client_of(make_member(project))
+    lease = client.post(address("claim", project), {}, format="json").json()["leases"][0]
+    client.post(address("skip", project, lease["token"]), {"reason": "unsure"}, format="json")
+
+    back = client.post(address("unskip", project), {"lease": lease["token"]}, format="json")
+
+    assert back.status_code == 200
+    assert back.json()["lease"]["image"]["id"] == lease["image"]["id"]
+    unknown = {"lease": "00000000-0000-0000-0000-000000000000"}
+    assert client.post(address("unskip", project), unknown, format="json").status_code == 404
+    assert client.post(address("unskip", project), {}, format="json").json() == {"n": 0}
