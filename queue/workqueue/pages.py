@@ -164,6 +164,9 @@ def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
         heuristic_groups=_grouped(settings_row.heuristic),
         heads=HEADS,
         budget_effect=_budget_effect(found),
+        next_ranking=reports.next_ranking_uses(
+            found, settings_row, selectors.queue_state(found).ranking
+        ),
         stop_at_percent=round(settings_row.stop_at_accuracy * 100)
         if settings_row.stop_at_accuracy
         else "",

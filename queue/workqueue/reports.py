@@ -8,8 +8,14 @@ from django.db.models.functions import TruncDate
 
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
-from workqueue.models import ModelVersion, Round
+from workqueue.heuristics import title_of
+from workqueue.models import ModelVersion, QueueSettings, Ranking, Round
 
+# The settings that change an order (the others change when one is made).
+RANKING_SETTINGS = (
+    "heuristic", "budget_kind", "budget_value", "exploration_share", "head", "spread_duplicates",
+    "balance_classes",
+)  # fmt: skip
 # A recall measured on fewer images than this is not shown: its interval would be half the scale.
 RECALL_FROM = 10
 ROUNDS_SHOWN = 200
@@ -142,6 +148,20 @@ def settings_history(project: Project) -> list[dict[str, Any]]:
         }
         for event in found.select_related("actor").order_by("-pk")[:HISTORY_SHOWN]
     ]
+
+
+def next_ranking_uses(project: Project, settings: QueueSettings, ranking: Ranking | None) -> str:
+    """Return what the saved settings change at the next ranking; nothing when nothing differs."""
+    made = Round.objects.filter(project=project, ranking=ranking).order_by("-number").first()
+    if ranking is None or made is None:
+        return ""
+    used = made.settings_used
+    differs = [
+        name for name in RANKING_SETTINGS if name in used and used[name] != getattr(settings, name)
+    ]
+    if "heuristic" in differs:
+        return title_of(settings.heuristic)
+    return "the settings saved since" if differs else ""
 
 
 def per_person(project: Project) -> list[dict[str, Any]]:

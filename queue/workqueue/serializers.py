@@ -50,6 +50,13 @@ class SkipIn(StrictSerializer):
     comment = serializers.CharField(max_length=300, required=False, default="", allow_blank=True)
 
 
+class UnskipIn(StrictSerializer):
+    """Which skip is taken back: that of a lease, or without one all of them."""
+
+    lease = serializers.UUIDField(required=False, default=None, allow_null=True)
+    client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
+
+
 class ReplayIn(StrictSerializer):
     """Which heuristics a bake-off compares."""
 

@@ -55,6 +55,10 @@ class UndoRefusedError(Exception):
     """The label cannot be taken back; the text says why."""
 
 
+class UnskipRefusedError(Exception):
+    """The skip cannot be taken back; the text says why."""
+
+
 class SettingsChangedError(Exception):
     """Somebody changed the settings meanwhile."""
 
@@ -431,6 +435,49 @@ def unskip(*, user: User, project: Project) -> int:
             kind="skips.taken_back", project_id=project.pk, actor_id=user.pk, payload={"n": n}
         )
     return n
+
+
+@retried_on_collision
+def unskip_one(
+    *, user: User, project: Project, lease_token: str, now: datetime, client: str = ""
+) -> Lease:
+    """Take one skip back, named by the lease that was skipped, and give the image again.
+
+    Raises:
+        LeaseUnknownError: no such lease of this person.
+        UnskipRefusedError: it was not skipped, or the image has been labelled or deleted since.
+    """
+    skipped = _lease(user, project, lease_token)
+    image = Image.objects.select_for_update().get(pk=skipped.image_id)
+    live = Lease.objects.filter(image=image, state=Lease.State.LIVE)
+    skip_row = Skip.objects.filter(user=user, image=image).first()
+    if skip_row is None:
+        # The answer to a first request may have been lost on the way.
+        mine = live.filter(user=user, expires_at__gt=now).first()
+        if mine is None:
+            raise UnskipRefusedError("This image is not among those you skipped.")
+        return mine
+    if image.deleted_at is not None:
+        raise UnskipRefusedError("The skipped image was deleted meanwhile.")
+    if image.status != Image.Status.OPEN:
+        raise UnskipRefusedError("Somebody else has labelled the skipped image meanwhile.")
+    live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
+    if live.exists():
+        raise UnskipRefusedError("Somebody else has the skipped image on the screen now.")
+    skip_row.delete()
+    events.record(
+        kind="skips.taken_back", project_id=project.pk, actor_id=user.pk, payload={"n": 1}
+    )
+    return Lease.objects.create(
+        image=image,
+        project=project,
+        user=user,
+        client=client,
+        slot=_free_slot(image),
+        served=skipped.served,
+        granted_at=now,
+        expires_at=now + timedelta(minutes=settings_of(project).lease_minutes),
+    )
 
 
 @transaction.atomic

@@ -179,9 +179,31 @@ class UnskipView(APIView):
     """Taking skipped images back."""
 
     def post(self, request: Request, project_id: int) -> Response:
-        """Bring all of the person's skipped images back into their queue."""
+        """Bring skipped images back: that of one lease, leased again, or all into the queue."""
         project = access.project_for(person_of(request), project_id)
-        return Response({"n": services.unskip(user=person_of(request), project=project)})
+        body = body_of(request, serializers.UnskipIn)
+        if body["lease"] is None:
+            return Response({"n": services.unskip(user=person_of(request), project=project)})
+        try:
+            lease = services.unskip_one(
+                user=person_of(request),
+                project=project,
+                lease_token=str(body["lease"]),
+                client=body["client"],
+                now=timezone.now(),
+            )
+        except services.LeaseUnknownError as error:
+            raise Problem(404, "lease-unknown", str(error)) from error
+        except services.UnskipRefusedError as error:
+            raise Problem(409, "unskip-refused", str(error)) from error
+        lease.project = project
+        return Response(
+            {
+                "n": 1,
+                "lease": presenters.present_lease(lease, presenters.classes_of(project)),
+                "status": presenters.present_status(project, timezone.now()),
+            }
+        )
 
 
 class StatusView(APIView):

@@ -25,8 +25,13 @@ def shown(page) -> str:
     return page.inner_text("[data-file-name]")
 
 
+# A key is pressed again by a person no sooner than so long after an image has come.
+HUMAN_MS = 400
+
+
 def press(page, key) -> None:
-    """Press a key and wait for another image."""
+    """Press a key at human speed and wait for another image."""
+    page.wait_for_timeout(HUMAN_MS)
     before = shown(page)
     page.keyboard.press(key)
     page.wait_for_function(
@@ -121,6 +126,22 @@ def test_a_skipped_image_goes_with_its_reason_and_does_not_come_back(
     )
 
 
+def test_undo_right_after_a_skip_shows_the_skipped_image_again(label_page, api, project, truth):
+    label_right(label_page, truth)
+    skipped = shown(label_page)
+    label_page.keyboard.press("s")
+    label_page.wait_for_selector("[data-dialog='skip'][open]")
+    press(label_page, "1")
+    wait_for(lambda: is_saved(label_page))
+
+    label_page.keyboard.press("z")
+
+    wait_for(lambda: shown(label_page) == skipped)
+    assert n_labelled(api, project) == 1
+    label_right(label_page, truth)
+    wait_for(lambda: n_labelled(api, project) == 2)
+
+
 def test_an_earlier_label_can_be_looked_at_and_changed(label_page, api, project, truth):
     first, _ = label_right(label_page, truth, 2)
     wait_for(lambda: is_saved(label_page))
@@ -129,6 +150,7 @@ def test_an_earlier_label_can_be_looked_at_and_changed(label_page, api, project,
     label_page.keyboard.press("ArrowLeft")
     label_page.keyboard.press("ArrowLeft")
     assert shown(label_page) == first
+    label_page.wait_for_timeout(HUMAN_MS)
     wrong = (CLASSES.index(truth[first]) + 1) % 3
     label_page.keyboard.press(str(wrong + 1))
     label_page.wait_for_selector(".toast:has-text('Label changed')")
@@ -194,6 +216,7 @@ def test_a_double_click_and_a_held_key_label_one_image(label_page, api, project)
     label_page.dblclick("[data-class]")
     wait_for(lambda: is_saved(label_page))
     after_click = n_labelled(api, project)
+    label_page.wait_for_timeout(HUMAN_MS)
     label_page.keyboard.down("1")
     for _ in range(5):
         label_page.keyboard.down("1")
@@ -203,6 +226,21 @@ def test_a_double_click_and_a_held_key_label_one_image(label_page, api, project)
 
     assert after_click == 1
     assert n_labelled(api, project) == 2
+
+
+@pytest.mark.parametrize("pause", [0, 60, 150])
+def test_a_bounced_key_labels_one_image(label_page, api, project, pause):
+    label_page.keyboard.press("1")
+    label_page.wait_for_timeout(pause)
+    label_page.keyboard.press("1")
+    label_page.wait_for_timeout(HUMAN_MS)
+    wait_for(lambda: is_saved(label_page))
+    assert n_labelled(api, project) == 1
+
+    press(label_page, "1")
+    label_page.wait_for_timeout(150)
+    press(label_page, "2")
+    wait_for(lambda: n_labelled(api, project) == 3)
 
 
 def test_a_killed_worker_costs_no_round(label_page, api, project, truth, installation):
@@ -250,6 +288,22 @@ def test_the_image_can_be_zoomed_moved_and_brightened_by_keys(label_page):
     assert "brightness(110%)" in brighter
     assert transform() == fitted
     assert label_page.evaluate("document.querySelector('[data-image]').style.filter") == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "closing"),
+    [("?", "help", "?"), ("?", "help", "Enter"), ("i", "instructions", "i")],
+)
+def test_the_key_that_opened_a_dialog_and_enter_close_it(
+    label_page, api, project, key, name, closing
+):
+    label_page.keyboard.press(key)
+    label_page.wait_for_selector(f"[data-dialog='{name}'][open]")
+    label_page.keyboard.press(closing)
+    label_page.wait_for_selector(f"[data-dialog='{name}']", state="hidden")
+    label_page.keyboard.press(key)
+    label_page.wait_for_selector(f"[data-dialog='{name}'][open]")
+    assert n_labelled(api, project) == 0
 
 
 def test_help_and_instructions_open_and_close_by_keys(label_page):

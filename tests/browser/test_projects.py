@@ -44,6 +44,58 @@ def test_a_project_without_a_name_or_with_equal_classes_is_told_what_to_mend(pag
     assert "two classes called" in page.inner_text("[data-error='classes']")
 
 
+def test_a_pasted_list_of_classes_fills_the_empty_rows_first(page, installation):
+    page.goto(f"{installation.address}/projects/new/")
+    page.focus("[data-class-name] >> nth=0")
+    page.evaluate(
+        """() => {
+          const clipboardData = new DataTransfer();
+          clipboardData.setData("text", "dress\\nhat\\nshoes\\ncoat");
+          const more = { clipboardData, bubbles: true, cancelable: true };
+          document.activeElement.dispatchEvent(new ClipboardEvent("paste", more));
+        }"""
+    )
+
+    rows = page.locator(".class-row")
+    shown = rows.evaluate_all(
+        "r => r.map(x => [...x.querySelectorAll('[type=text]')].map(f => f.value))"
+    )
+    assert shown == [["dress", "1"], ["hat", "2"], ["shoes", "3"], ["coat", "4"]]
+
+
+def test_a_project_without_classes_says_so_and_leads_to_the_settings(page, installation, api):
+    made = api("POST", "projects/", name="No classes", classes=[])
+    page.goto(f"{installation.address}/projects/{made['id']}/label/")
+    page.click(".class-list-none >> text=Add classes")
+    page.wait_for_url("**/settings/#classes")
+    api("DELETE", f"projects/{made['id']}/")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_what_people_need_is_inside_the_screen(page, project, installation, api, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    api("POST", "tokens/", name="A program with a long name that says what it is for")
+    for path, needed in (
+        (f"/projects/{project['id']}/people/", "text=Remove"),
+        (f"/projects/{project['id']}/progress/", ".table-stacks .badge"),
+        ("/account/", "text=Revoke"),
+        ("/", "[data-theme-toggle]"),
+    ):
+        page.goto(installation.address + path)
+        box = page.locator(needed).first.bounding_box()
+        assert box["x"] >= 0, path
+        assert box["x"] + box["width"] <= width, path
+        wide = "document.documentElement.scrollWidth"
+        assert page.evaluate(wide) <= width, path
+    page.goto(f"{installation.address}/projects/{project['id']}/label/")
+    page.wait_for_selector("[data-image][src]")
+    page.keyboard.press("s")
+    for reason in page.locator("[data-skip-reasons] button").all():
+        assert reason.evaluate("b => b.scrollWidth <= b.clientWidth")
+    dialog = page.locator("[data-dialog='skip']")
+    assert dialog.evaluate("d => d.scrollWidth <= d.clientWidth")
+
+
 def test_a_zip_is_uploaded_unpacked_and_counted(page, project, installation, tmp_path, api):
     import zipfile
 
@@ -70,6 +122,7 @@ def test_a_lead_changes_the_heuristic_and_sees_the_order_change(page, project, i
     page.goto(f"{installation.address}/projects/{project['id']}/queue/")
     before = page.locator(".upcoming img").evaluate_all("images => images.map(i => i.alt)")
 
+    page.click("summary:has-text('Without a model')")
     page.check("[value='none']")
     page.fill("#batch_size", "7")
     page.click("text=Save")
@@ -87,6 +140,32 @@ def test_a_lead_changes_the_heuristic_and_sees_the_order_change(page, project, i
     wait_for(reordered, 30)
     settings = api("GET", f"projects/{project['id']}/queue/settings/")
     assert (settings["heuristic"], settings["batch_size"]) == ("none", 7)
+
+
+def test_unsaved_settings_survive_a_new_ranking_and_saving_says_so(
+    page, project, installation, api
+):
+    page.goto(f"{installation.address}/projects/{project['id']}/queue/")
+    page.fill("#batch_size", "9")
+    page.click("[data-rerank]")
+    page.wait_for_selector("[data-rerank-state]:has-text('Ready. Save or reload')", timeout=60_000)
+    assert page.input_value("#batch_size") == "9"
+    asked = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.evaluate("setTimeout(() => location.assign('/'))")
+    wait_for(lambda: page.wait_for_timeout(100) or asked)
+    assert asked == ["beforeunload"]
+    assert page.input_value("#batch_size") == "9"
+
+    page.click("summary:has-text('One score per image')")
+    page.check("[value='entropy']")
+    page.click("button:text-is('Save')")
+    page.wait_for_selector("[data-save-message]:has-text('Used from the next ranking on')")
+    page.wait_for_timeout(1500)
+
+    assert page.is_visible("[data-save-message]")
+    assert page.inner_text("[data-next-ranking]") == "The next ranking uses Entropy."
+    assert api("GET", f"projects/{project['id']}/queue/settings/")["batch_size"] == 9
 
 
 def test_an_invited_person_joins_and_can_label_but_not_change_settings(

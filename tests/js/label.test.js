@@ -5,7 +5,7 @@ import { KEYS, commandOf, helpOf, nameOf } from "../../static/js/label/keymap.js
 import { fitted, moved, zoomedAt } from "../../static/js/label/viewport.js";
 import { ago, modelLine } from "../../static/js/label/why_panel.js";
 import { Prefetch } from "../../static/js/label/prefetch.js";
-import { classesOf, parseNames } from "../../static/js/ui/class_rows.js";
+import { classesOf, freeKey, parseNames, placesFor } from "../../static/js/ui/class_rows.js";
 
 const press = (key, more = {}) => ({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more });
 
@@ -33,6 +33,11 @@ test("the help lists the classes first and every command once", () => {
   assert.deepEqual(rows[0], { keys: ["1"], says: "cat" });
   assert.ok(rows.every((row) => row.says));
   assert.equal(rows.filter((row) => row.keys.includes("0")).length, 0);
+  const many = Array.from({ length: 14 }, (_, index) => ({ id: index, name: `class ${index + 1}`, hotkey: index < 9 ? String(index + 1) : "" }));
+  const bySearch = helpOf(many, "one_class")[9];
+  assert.deepEqual(bySearch, { keys: ["/"], says: "By search: class 10, class 11, class 12, class 13, class 14" });
+  assert.match(helpOf([...many, ...many.slice(9)], "one_class")[9].says, /class 14, class 10 and 4 more$/);
+  assert.equal(helpOf([{ id: 1, name: "cat", hotkey: "" }], "one_class")[0].says, "By a click: cat");
   assert.equal(helpOf([], "several_classes").filter((row) => row.keys.includes("0")).length, 1);
 });
 
@@ -75,11 +80,13 @@ test("zooming keeps the point under the pointer where it is", () => {
   const view = { scale: 1, x: 10, y: 20 };
   const pointer = { x: 110, y: 70 };
 
-  const zoomed = zoomedAt(view, 2, pointer);
+  const zoomed = zoomedAt(view, 2, pointer, 1);
 
   assert.equal((pointer.x - zoomed.x) / zoomed.scale, (pointer.x - view.x) / view.scale);
   assert.equal((pointer.y - zoomed.y) / zoomed.scale, (pointer.y - view.y) / view.scale);
-  assert.equal(zoomedAt(view, 1e9, pointer).scale, 40);
+  assert.equal(zoomedAt(view, 1e9, pointer, 1).scale, 16);
+  assert.equal(zoomedAt(view, 1e-9, pointer, 0.2).scale, 0.05);
+  assert.equal(zoomedAt(view, 1e9, pointer, 30).scale, 30);
 });
 
 test("an image cannot be moved out of sight", () => {
@@ -136,6 +143,15 @@ test("an image that failed is tried again when its turn comes", async () => {
 test("a pasted list becomes classes", () => {
   assert.deepEqual(parseNames("cat\n dog \n\ncat\r\nbird"), ["cat", "dog", "bird"]);
   assert.deepEqual(parseNames("cat, dog; bird"), ["cat", "dog", "bird"]);
+});
+
+test("a pasted list fills the empty rows before it makes new ones", () => {
+  assert.deepEqual(placesFor(["", "", ""], 0, 3), [0, 1, 2]);
+  assert.deepEqual(placesFor(["", "", ""], 2, 4), [0, 1, 2, 3]);
+  assert.deepEqual(placesFor(["", "cat", ""], 0, 4), [0, 2, 3, 4]);
+  assert.deepEqual(placesFor(["", "cat", ""], 1, 3), [1, 2, 3]);
+  assert.equal(freeKey(["1", "3"]), "2");
+  assert.equal(freeKey([..."123456789"]), "");
 });
 
 test("classes with the same name or key are refused with a sentence", () => {

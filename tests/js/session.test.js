@@ -8,6 +8,8 @@ import { Prefetch } from "../../static/js/label/prefetch.js";
 import { QueueBuffer } from "../../static/js/label/queue_buffer.js";
 
 const settled = () => new Promise((done) => setTimeout(done, 5));
+/** As long after now as a person needs at least. */
+const later = () => performance.now() + 1000;
 const lease = (n, suggestion = null) => ({
   token: `t${n}`,
   image: { id: n, display_url: `/${n}`, file_name: `${n}.jpg` },
@@ -16,7 +18,7 @@ const lease = (n, suggestion = null) => ({
 });
 
 beforeEach(() => {
-  globalThis.requestAnimationFrame = (then) => setTimeout(then, 0);
+  globalThis.requestAnimationFrame = queueMicrotask;
 });
 
 /** A session with a real buffer, history, prefetch and outbox; screen, feed and server are recorded. */
@@ -94,7 +96,7 @@ test("an image that is not on the screen yet cannot be labelled", async () => {
 
   arrive();
   await settled();
-  session.choose(8);
+  session.choose(8, later());
   await settled();
   assert.deepEqual(shown(), [1, 2, 3]);
   assert.deepEqual(submitted.map((body) => body.lease), ["t1", "t2"]);
@@ -120,9 +122,10 @@ test("enter accepts the suggestion, or what is chosen when something is", async 
   const { session, submitted } = await setUp({ kind: "several_classes", leases });
 
   session.enter();
+  await settled();
   session.choose(4);
   session.choose(5);
-  session.enter();
+  session.enter(later());
   await settled();
 
   assert.deepEqual(submitted.map((body) => body.class_ids), [[3], [4, 5]]);
@@ -171,7 +174,8 @@ test("looking back and choosing another class changes that label and nothing els
   await settled();
 
   session.previous();
-  session.choose(8);
+  await settled();
+  session.choose(8, later());
   await settled();
 
   assert.deepEqual(edits, [[101, [8]]]);
@@ -188,4 +192,119 @@ test("nobody labels in the name of somebody else who signed in meanwhile", async
   await settled();
 
   assert.deepEqual(submitted, []);
+});
+
+test("the same key pressed again at once labels one image, and is not kept for later", async () => {
+  const { session, submitted } = await setUp();
+
+  const pressedAt = performance.now();
+  session.choose(7, pressedAt, "1");
+  session.choose(7, pressedAt, "1");
+  await settled();
+  session.choose(7, pressedAt + 150, "1");
+  await settled();
+  assert.equal(submitted.length, 1);
+
+  session.choose(7, performance.now() + 260, "1");
+  await settled();
+  assert.deepEqual(submitted.map((body) => body.lease), ["t1", "t2"]);
+});
+
+test("another class key counts sooner, and so does enter", async () => {
+  const leases = [lease(1), lease(2), lease(3, { class_ids: [3], probability: 0.9 })];
+  const { session, submitted } = await setUp({ leases });
+
+  const pressedAt = performance.now();
+  session.choose(7, pressedAt, "1");
+  await settled();
+  session.choose(8, pressedAt + 40, "2");
+  await settled();
+  assert.equal(submitted.length, 1);
+  session.choose(8, performance.now() + 90, "2");
+  await settled();
+  session.enter(performance.now() + 90, "Enter");
+  session.enter(performance.now() + 95, "Enter");
+  await settled();
+
+  assert.deepEqual(submitted.map((body) => body.class_ids), [[7], [8], [3]]);
+});
+
+test("the digit that chose a reason to skip does not label the next image", async () => {
+  const { session, submitted } = await setUp();
+
+  const pressedAt = performance.now();
+  session.skip("unsure");
+  await settled();
+  session.choose(7, pressedAt + 150, "1");
+  await settled();
+
+  assert.deepEqual(submitted.map((body) => body.token ?? body.lease), ["t1"]);
+});
+
+test("a bounce while looking back changes that label and does not label the next image", async () => {
+  const edits = [];
+  const { session, submitted } = await setUp({
+    edit: async (annotation, classIds) => {
+      edits.push(classIds);
+      return { annotation: { id: 500 } };
+    },
+  });
+  session.choose(7, performance.now(), "1");
+  await settled();
+  session.previous();
+  await settled();
+
+  const pressedAt = performance.now();
+  session.choose(8, later(), "2");
+  session.choose(8, later(), "2");
+  await settled();
+  session.choose(8, pressedAt + 150, "2");
+  await settled();
+
+  assert.deepEqual(edits, [[8]]);
+  assert.equal(submitted.length, 1);
+});
+
+test("undo right after a skip takes the skip back and not the label before it", async () => {
+  const unskipped = [];
+  const { session, shown, screen } = await setUp({
+    unskipOne: async (token) => {
+      unskipped.push(token);
+      return { lease: { ...lease(2), token: "t2b" }, status: {} };
+    },
+    undo: async () => ({ lease: { ...lease(1), token: "t1b" }, status: {} }),
+  });
+  session.choose(7);
+  await settled();
+  session.skip("unsure");
+  await settled();
+
+  await session.undo();
+  await settled();
+  assert.deepEqual(unskipped, ["t2"]);
+  assert.equal(shown().at(-1), 2);
+  await session.undo();
+  await settled();
+
+  assert.equal(shown().at(-1), 1);
+  assert.deepEqual(screen.calls.filter(([name]) => name === "toast").map(([, text]) => text).slice(-2), ["Skip taken back", "Label taken back"]);
+});
+
+test("a skip that somebody else's work has overtaken is said, and the next undo takes the label", async () => {
+  const { session, shown } = await setUp({
+    unskipOne: async () => {
+      throw Object.assign(new Error("Somebody else has labelled the skipped image meanwhile."), { status: 409 });
+    },
+    undo: async () => ({ lease: { ...lease(1), token: "t1b" }, status: {} }),
+  });
+  session.choose(7);
+  await settled();
+  session.skip("unsure");
+  await settled();
+
+  await assert.rejects(session.undo(), /Somebody else has labelled/);
+  await session.undo();
+  await settled();
+
+  assert.equal(shown().at(-1), 1);
 });

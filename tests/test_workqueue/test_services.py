@@ -172,6 +172,39 @@ def test_a_skipped_image_goes_to_others_and_comes_back_only_when_taken_back():
     assert claim(user, project)[0].image == images[0]
 
 
+def test_one_skip_is_taken_back_and_the_others_stay_skipped():
+    project = make_project()
+    make_images(project, 2)
+    user = make_member(project)
+    first, second = claim(user, project, 2)
+    for lease in (first, second):
+        services.skip(user=user, project=project, lease_token=str(lease.token), reason="unsure")
+    asked = {"user": user, "project": project, "lease_token": str(second.token)}
+
+    again = services.unskip_one(**asked, now=now(), client="tab")
+
+    assert (again.image, again.served, again.client) == (second.image, second.served, "tab")
+    assert again.token != second.token
+    assert services.unskip_one(**asked, now=now()) == again
+    assert claim(user, project, 2, client="tab") == [again]
+
+
+def test_a_skip_is_not_taken_back_when_somebody_else_has_or_labelled_the_image():
+    project = make_project()
+    make_images(project, 1)
+    user, other = make_member(project), make_member(project)
+    (lease,) = claim(user, project)
+    services.skip(user=user, project=project, lease_token=str(lease.token), reason="unsure")
+    asked = {"user": user, "project": project, "lease_token": str(lease.token)}
+    (taken,) = claim(other, project)
+
+    with pytest.raises(services.UnskipRefusedError, match="on the screen now"):
+        services.unskip_one(**asked, now=now())
+    submit(other, project, taken)
+    with pytest.raises(services.UnskipRefusedError, match="has labelled"):
+        services.unskip_one(**asked, now=now())
+
+
 def test_an_empty_queue_says_why():
     project = make_project()
     user, other = make_member(project), make_member(project)

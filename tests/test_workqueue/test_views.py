@@ -7,7 +7,7 @@ from factories import class_of, make_images, make_member, make_project, make_ran
 from annotator.accounts.models import Role
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation
-from workqueue.models import Lease, ModelVersion, Round
+from workqueue.models import Lease, ModelVersion, QueueSettings, Round
 
 pytestmark = pytest.mark.django_db
 
@@ -312,3 +312,41 @@ def test_the_progress_page_draws_the_curve_for_wide_and_narrow_screens(project, 
     assert text.count("40 labels: 80% (60% to 90%), measured on 20") == 2
     assert "chart-wide" in text
     assert "chart-narrow" in text
+
+
+def test_a_skip_is_taken_back_over_http(project, client_of):
+    client = client_of(make_member(project))
+    lease = client.post(address("claim", project), {}, format="json").json()["leases"][0]
+    client.post(address("skip", project, lease["token"]), {"reason": "unsure"}, format="json")
+
+    back = client.post(address("unskip", project), {"lease": lease["token"]}, format="json")
+
+    assert back.status_code == 200
+    assert back.json()["lease"]["image"]["id"] == lease["image"]["id"]
+    unknown = {"lease": "00000000-0000-0000-0000-000000000000"}
+    assert client.post(address("unskip", project), unknown, format="json").status_code == 404
+    assert client.post(address("unskip", project), {}, format="json").json() == {"n": 0}
+
+
+def test_the_queue_page_says_when_the_next_ranking_is_made_with_other_settings(client):
+    project = make_project()
+    lead = make_member(project, Role.LEAD)
+    ranking = make_ranking(project, make_images(project, 3))
+    used = {"heuristic": "auto", "head": "logistic", "exploration_share": 0.1, "batch_size": 20}
+    Round.objects.create(
+        project=project, number=1, state="done", ranking=ranking, settings_used=used
+    )
+    QueueSettings.objects.create(project=project)
+    client.force_login(lead)
+
+    def said():
+        page = client.get(reverse("queue_settings", args=[project.pk])).content.decode()
+        return page.partition("The next ranking uses <b>")[2].partition("</b>")[0]
+
+    assert said() == ""
+    QueueSettings.objects.filter(project=project).update(batch_size=7)
+    assert said() == ""
+    QueueSettings.objects.filter(project=project).update(head="mlp")
+    assert said() == "the settings saved since"
+    QueueSettings.objects.filter(project=project).update(heuristic="badge")
+    assert said() == "BADGE"

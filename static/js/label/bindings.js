@@ -6,6 +6,8 @@ const REPEATING = /zoom|pan|dark|bright|contrast/;
 /** Commands that finish an image: a double click must not finish the next one as well. */
 const LABELING = new Set(["accept", "submit", "none", "undo"]);
 const DOUBLE_CLICK_MS = 300;
+/** For so long after a dialog was closed Enter may have been meant for the dialog. */
+const AFTER_DIALOG_MS = 250;
 
 /**
  * @param {Document} page
@@ -13,10 +15,10 @@ const DOUBLE_CLICK_MS = 300;
  */
 export function bindKeys(page, { session, screen, panel, classes }) {
   const commands = {
-    enter: (at) => session.enter(at),
-    accept: (at) => session.accept(at),
-    submit: (at) => session.submitChosen(at),
-    none: (at) => session.submitNone(at),
+    enter: (at, by) => session.enter(at, by),
+    accept: (at, by) => session.accept(at, by),
+    submit: (at, by) => session.submitChosen(at, by),
+    none: (at, by) => session.submitNone(at, by),
     skip: () => session.canSkip && screen.askSkip((reason) => session.skip(reason)),
     undo: () => session.undo(),
     previous: () => session.previous(),
@@ -43,14 +45,17 @@ export function bindKeys(page, { session, screen, panel, classes }) {
     help: () => screen.open("help"),
     dismiss: () => screen.showProblem(""),
   };
-  const run = async (command, at) => {
+  const run = async (command, at, by) => {
     try {
-      await commands[command](at);
+      await commands[command](at, by);
     } catch (error) {
       session.report(error);
     }
   };
   let clickedAt = -Infinity;
+  let closedAt = -Infinity;
+
+  page.addEventListener("close", (event) => (closedAt = event.timeStamp), true);
 
   page.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || isTyping(event)) return;
@@ -64,8 +69,9 @@ export function bindKeys(page, { session, screen, panel, classes }) {
     event.preventDefault();
     // A key held down must not label image after image.
     if (event.repeat && !REPEATING.test(found.command)) return;
-    if (found.command === "class") session.choose(found.classId, event.timeStamp);
-    else run(found.command, event.timeStamp);
+    if (found.command === "enter" && event.timeStamp - closedAt < AFTER_DIALOG_MS) return;
+    if (found.command === "class") session.choose(found.classId, event.timeStamp, event.key);
+    else run(found.command, event.timeStamp, event.key);
   });
   page.addEventListener("click", (event) => {
     const button = event.target.closest("[data-do], summary");

@@ -1,7 +1,6 @@
 /** The classes as buttons, with a search where there are many. */
+import { MANY } from "./keymap.js";
 
-/** Digits reach nine classes; with more of them there is a search. */
-const MANY = 9;
 /** The second click of a double click on a class is meant for the image that has just gone. */
 const DOUBLE_CLICK_MS = 300;
 
@@ -16,7 +15,7 @@ export class ClassPanel {
   /**
    * @param {{list: HTMLElement, searchBox: HTMLElement, search: HTMLInputElement}} places
    * @param {{id: number, name: string, colour: string, hotkey: string}[]} classes
-   * @param {(id: number, pressedAt: number) => void} onChoose
+   * @param {(id: number, pressedAt: number, by?: string) => void} onChoose
    */
   constructor({ list, searchBox, search }, classes, onChoose) {
     this.#list = list;
@@ -81,7 +80,7 @@ export class ClassPanel {
     if (event.repeat) return;
     const [first] = this.#matching();
     this.#leaveSearch();
-    if (first) this.#onChoose(first.id, event.timeStamp);
+    if (first) this.#onChoose(first.id, event.timeStamp, event.key);
   }
 
   #leaveSearch() {
@@ -95,12 +94,11 @@ export class ClassPanel {
     this.#list.replaceChildren(...shown.map((entry) => this.#button(entry)));
     // Enter takes the first match: show which one that is.
     if (this.#search.value.trim()) this.#list.firstElementChild?.classList.add("is-first");
-    if (!shown.length) {
+    // Without any class the page itself says so.
+    if (!shown.length && this.#classes.length) {
       const nothing = document.createElement("p");
       nothing.className = "class-list-more";
-      nothing.textContent = this.#classes.length
-        ? "No class has this in its name."
-        : "This project has no classes yet. A lead can add them in the settings.";
+      nothing.textContent = "No class has this in its name.";
       this.#list.append(nothing);
     }
     this.#mark();

@@ -8,6 +8,9 @@ const SKIP_REASONS = [
   ["other", "Another reason"],
 ];
 
+/** Keys that close a dialog of text; Escape closes every dialog. */
+const CLOSING = { help: ["?", "h", "Enter"], instructions: ["i", "Enter"], skip: [] };
+
 export class Dialogs {
   #page;
 
@@ -21,8 +24,18 @@ export class Dialogs {
     // What is typed into a dialog must not reach the keys of the page behind it. A dialog that has just
     // closed can still hold the focus until the next frame: by then the keys are the page's again.
     for (const dialog of page.querySelectorAll("dialog")) {
-      dialog.addEventListener("keydown", (event) => dialog.open && event.stopPropagation());
+      dialog.addEventListener("keydown", (event) => this.#keyInside(event, dialog));
     }
+  }
+
+  #keyInside(event, dialog) {
+    if (!dialog.open) return;
+    event.stopPropagation();
+    const isClosing = CLOSING[dialog.dataset.dialog]?.includes(event.key.length > 1 ? event.key : event.key.toLowerCase());
+    // Held since the dialog was opened, or meant for a link in the text.
+    if (!isClosing || event.repeat || (event.key === "Enter" && event.target.closest("a, button"))) return;
+    event.preventDefault();
+    dialog.close();
   }
 
   open(name) {

@@ -4,7 +4,7 @@
 export const KEYS = [
   { keys: ["Enter"], command: "enter", says: "Accept the suggestion, or submit what is chosen" },
   { keys: ["s"], command: "skip", says: "Skip this image, with a reason" },
-  { keys: ["z", "Control+z", "Meta+z"], command: "undo", says: "Undo the last label (up to 20)" },
+  { keys: ["z", "Control+z", "Meta+z"], command: "undo", says: "Undo the last label or skip (up to 20)" },
   { keys: ["ArrowLeft", "p"], command: "previous", says: "Look at the previous image" },
   { keys: ["ArrowRight"], command: "next", says: "Forward again, to the queue" },
   { keys: ["/"], command: "search", says: "Find a class by name" },
@@ -61,6 +61,16 @@ export function commandOf(event, classes) {
   return found ? { command: found.command } : null;
 }
 
+/** Digits reach nine classes; with more of them there is a search. */
+export const MANY = 9;
+const NAMED = 6;
+
+function othersRow(names, nClasses) {
+  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+  const listed = names.slice(0, NAMED).join(", ") + more;
+  return nClasses > MANY ? { keys: ["/"], says: `By search: ${listed}` } : { keys: [], says: `By a click: ${listed}` };
+}
+
 /** @returns {{keys: string[], says: string}[]} what the help lists for a kind of project */
 export function helpOf(classes, kind) {
   const hotkeys = classes.filter((entry) => entry.hotkey);
@@ -69,8 +79,10 @@ export function helpOf(classes, kind) {
     keys: entry.keys.filter((key) => key !== "=" && key !== "Meta+z").map((key) => SHOWN[key] ?? key),
     says: entry.says,
   }));
+  const others = classes.filter((entry) => !entry.hotkey).map((entry) => entry.name);
   return [
     ...hotkeys.map((entry) => ({ keys: [entry.hotkey.toUpperCase()], says: entry.name })),
+    ...(others.length ? [othersRow(others, classes.length)] : []),
     ...rows,
   ];
 }

@@ -54,6 +54,11 @@ export class Outbox extends EventTarget {
     return this.#unkept.size > 0;
   }
 
+  /** Whether an entry is still on its way. */
+  holds(key) {
+    return this.#entries.some((entry) => entry.key === key);
+  }
+
   /** Lease tokens of what is not sent yet. */
   get leases() {
     return this.#entries.map((entry) => entry.body.lease).filter(Boolean);

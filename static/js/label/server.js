@@ -50,6 +50,11 @@ export class LabelServer {
     return call("PUT", `${this.#annotations}${annotation}/`, body, { headers });
   }
 
+  /** Take one skip back; the answer holds its image again. */
+  unskipOne(lease) {
+    return call("POST", `${this.#api}queue/unskip/`, { lease, client: this.#client });
+  }
+
   unskip() {
     return call("POST", `${this.#api}queue/unskip/`, {});
   }

@@ -1,4 +1,5 @@
 /** The course of labeling: which image is up, what a key does to it, what is sent. */
+import { ANY_KEY, Pace } from "./pace.js";
 
 const SOMEBODY_ELSE =
   "Somebody else is signed in now, so labeling has stopped in this tab. Reload the page to go on.";
@@ -21,9 +22,13 @@ export class LabelSession {
   /** The lease whose image can be seen: no other may be labelled. */
   #seen = null;
   #seenAt = 0;
+  #pace = new Pace();
   #showing = 0;
   #isBroken = false;
+  /** Skips since the last label, the newest last: undo takes these back first. */
+  #skips = [];
   #isUndoing = false;
+  #isEditing = false;
   #isForeign = false;
   #isSignedOut = false;
 
@@ -61,79 +66,93 @@ export class LabelSession {
 
   // --- What a key does --------------------------------------------------------------------
 
-  /** A class key or button: labels at once, or toggles where an image can have several. */
-  choose(id, pressedAt) {
+  /**
+   * A class key or button: labels at once, or toggles where an image can have several.
+   * @param {number} [pressedAt] when the key was pressed
+   * @param {string} [by] which key it was: the same one again may be a bounce
+   */
+  choose(id, pressedAt, by = `class ${id}`) {
     if (this.#isSeveral) {
       if (this.#buffer.current || this.#history.isLookingBack) this.#panel.toggle(id);
       return;
     }
-    this.#panel.flash(id);
-    this.#decide([id], pressedAt);
+    if (this.#decide([id], pressedAt, by)) this.#panel.flash(id);
   }
 
   /** Enter: what is chosen, else the suggestion. */
-  enter(pressedAt) {
-    if (this.#panel.chosen.length) this.submitChosen(pressedAt);
-    else this.accept(pressedAt);
+  enter(pressedAt, by = "enter") {
+    if (this.#panel.chosen.length) this.submitChosen(pressedAt, by);
+    else this.accept(pressedAt, by);
   }
 
-  accept(pressedAt) {
+  accept(pressedAt = performance.now(), by = "accept") {
     const suggestion = this.#history.isLookingBack ? null : this.#buffer.current?.suggestion;
-    if (suggestion) this.#decide(suggestion.class_ids, pressedAt);
-    else this.#screen.toast("Choose a class: there is no suggestion for this image");
+    if (suggestion) this.#decide(suggestion.class_ids, pressedAt, by);
+    else if (this.#pace.allows(by, pressedAt)) this.#screen.toast("Choose a class: there is no suggestion for this image");
   }
 
-  submitChosen(pressedAt) {
-    if (this.#panel.chosen.length) this.#decide(this.#panel.chosen, pressedAt);
-    else this.#screen.toast("Nothing is chosen. Press 0 if none of the classes fits.");
+  submitChosen(pressedAt = performance.now(), by = "submit") {
+    if (this.#panel.chosen.length) this.#decide(this.#panel.chosen, pressedAt, by);
+    else if (this.#pace.allows(by, pressedAt)) this.#screen.toast("Nothing is chosen. Press 0 if none of the classes fits.");
   }
 
-  submitNone(pressedAt) {
-    if (this.#isSeveral) this.#decide([], pressedAt);
+  submitNone(pressedAt, by = "none") {
+    if (this.#isSeveral) this.#decide([], pressedAt, by);
   }
 
-  #decide(classIds, pressedAt = performance.now()) {
-    if (this.#isForeign) return;
+  /** @returns {boolean} whether the press counted */
+  #decide(classIds, pressedAt = performance.now(), by = "") {
+    if (this.#isForeign) return false;
     if (this.#history.isLookingBack) {
-      this.#edit(classIds);
-      return;
+      if (this.#isEditing || !this.#pace.allows(by, pressedAt)) return false;
+      this.#edit(classIds, by);
+      return true;
     }
     const lease = this.#buffer.current;
-    if (!lease) return;
+    if (!lease) return false;
     if (this.#seen !== lease) {
       this.#screen.toast(this.#isBroken ? "This image did not load: try again, or skip it" : "The image is not on the screen yet");
-      return;
+      return false;
     }
+    // Pressed before the person can have seen this image: a bounce, or meant for the one before.
+    if (!this.#pace.allows(by, pressedAt)) return false;
     performance.mark("label:submit", { startTime: pressedAt });
     this.#screen.clearPassing();
     const seconds = Math.round((performance.now() - this.#seenAt) / 100) / 10;
     const key = this.#newKey();
     this.#buffer.finishCurrent();
     this.#history.push({ key, annotation: null, image: lease.image, classIds, lease });
+    this.#skips = [];
+    this.#pace.finished(by);
     this.#showCurrent();
     this.#outbox.add({ key, ...this.#server.submitRequest(lease.token, classIds, seconds) });
+    return true;
   }
 
   skip(reason) {
     const lease = this.#buffer.current;
     if (!lease || this.#isForeign) return;
     this.#buffer.finishCurrent();
+    const key = this.#newKey();
+    this.#skips.push({ key, lease });
+    this.#pace.finished(ANY_KEY);
     this.#showCurrent();
-    this.#outbox.add({ key: this.#newKey(), ...this.#server.skipRequest(lease.token, reason) });
-    this.#screen.toast("Skipped");
+    this.#outbox.add({ key, ...this.#server.skipRequest(lease.token, reason) });
+    this.#screen.toast("Skipped. Z brings it back.");
   }
 
-  /** Take the last label back: out of the outbox, or from the server. */
+  /** Take the last label or skip back: out of the outbox, or from the server. */
   async undo() {
     if (this.#isUndoing) return;
     const step = this.#history.newest;
-    if (!step) {
+    const skip = this.#skips.at(-1);
+    if (!step && !skip) {
       this.#screen.toast("There is nothing to undo");
       return;
     }
     this.#isUndoing = true;
     try {
-      await this.#takeBack(step);
+      await (skip ? this.#takeSkipBack(skip) : this.#takeBack(step));
     } finally {
       this.#isUndoing = false;
     }
@@ -154,9 +173,38 @@ export class LabelSession {
     this.#screen.toast("Label taken back");
   }
 
+  async #takeSkipBack(skip) {
+    if (await this.#outbox.takeBack(skip.key)) {
+      this.#buffer.putBack(skip.lease);
+    } else {
+      await this.#until(() => !this.#outbox.holds(skip.key));
+      let answer;
+      try {
+        answer = await this.#server.unskipOne(skip.lease.token);
+      } catch (error) {
+        // Somebody else has it: the next undo means the label before.
+        if (error.status >= 400 && error.status < 500) this.#forget(skip);
+        throw error;
+      }
+      this.#buffer.putBack(answer.lease);
+      this.#feed.notice(answer.status);
+    }
+    this.#forget(skip);
+    this.#showCurrent();
+    this.#screen.toast("Skip taken back");
+  }
+
+  #forget(skip) {
+    this.#skips = this.#skips.filter((other) => other !== skip);
+  }
+
   /** Wait until the server has answered a label that is on its way. */
-  async #answerOf(step) {
-    for (let tries = 0; step.annotation === null; tries += 1) {
+  #answerOf(step) {
+    return this.#until(() => step.annotation !== null);
+  }
+
+  async #until(isAnswered) {
+    for (let tries = 0; !isAnswered(); tries += 1) {
       if (tries > 50) throw new Error("The server has not answered yet; try again in a moment.");
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
@@ -174,21 +222,28 @@ export class LabelSession {
     else this.#showCurrent();
   }
 
-  async #edit(classIds) {
+  async #edit(classIds, by) {
     const step = this.#history.shown;
+    this.#isEditing = true;
     try {
       await this.#answerOf(step);
       const { annotation } = await this.#server.edit(step.annotation, classIds);
       Object.assign(step, { annotation: annotation.id, classIds });
       this.#screen.toast("Label changed");
-      if (this.#history.shown === step) this.next();
+      if (this.#history.shown === step) {
+        this.#pace.finished(by);
+        this.next();
+      }
     } catch (error) {
       this.#screen.toast(error.message);
+    } finally {
+      this.#isEditing = false;
     }
   }
 
   async unskip() {
     const { n } = await this.#server.unskip();
+    this.#skips = [];
     this.#buffer.reopenAll();
     this.#screen.toast(n === 1 ? "One image is back in your queue" : `${n} images are back in your queue`);
     await this.#feed.topUp();
@@ -241,7 +296,6 @@ export class LabelSession {
       this.#seen = lease;
       this.#seenAt = performance.now();
       this.#screen.say(spoken(lease));
-      markPainted();
     });
   }
 
@@ -271,6 +325,10 @@ export class LabelSession {
       }
     }
     then();
+    afterPaint(() => {
+      if (showing === this.#showing) this.#pace.painted(performance.now());
+      if (image === this.#seen?.image) markPainted();
+    });
   }
 
   // --- What comes in ----------------------------------------------------------------------
@@ -333,15 +391,16 @@ function spoken(lease) {
   return `Next image, ${lease.image.file_name}.${guess}`;
 }
 
-/** Two frames later the image is on the glass; benchmarks read this measure. */
+/** Two frames later the image is on the glass. */
+function afterPaint(then) {
+  requestAnimationFrame(() => requestAnimationFrame(then));
+}
+
+/** Benchmarks read this measure. */
 function markPainted() {
-  requestAnimationFrame(() =>
-    requestAnimationFrame(() => {
-      performance.mark("label:painted");
-      if (performance.getEntriesByName("label:submit").length) {
-        performance.measure("label:next-image", "label:submit", "label:painted");
-        performance.clearMarks("label:submit");
-      }
-    }),
-  );
+  performance.mark("label:painted");
+  if (performance.getEntriesByName("label:submit").length) {
+    performance.measure("label:next-image", "label:submit", "label:painted");
+    performance.clearMarks("label:submit");
+  }
 }

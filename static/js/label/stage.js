@@ -94,7 +94,7 @@ export class Stage {
 
   #zoomAt(factor, point) {
     this.#isFitted = false;
-    this.#view = zoomedAt(this.#view, factor, point);
+    this.#view = zoomedAt(this.#view, factor, point, fitted(this.#size, this.#box()).scale);
     this.#view = moved(this.#view, 0, 0, this.#size, this.#box());
     this.#draw();
   }

@@ -1,7 +1,8 @@
 /** Where the image stands in its window: pure maths, in CSS pixels. */
 
-const MIN_ZOOM = 0.02;
-const MAX_ZOOM = 40;
+/** An image is made no smaller than a quarter of its fitted size. */
+const BELOW_FIT = 4;
+const MAX_ZOOM = 16;
 
 /** @typedef {{scale: number, x: number, y: number}} View `x`, `y`: the image's top left corner */
 
@@ -15,9 +16,13 @@ export function fitted(image, window) {
   };
 }
 
-/** @returns {View} zoomed so that the point under the pointer stays where it is */
-export function zoomedAt(view, factor, point) {
-  const scale = Math.min(Math.max(view.scale * factor, MIN_ZOOM), MAX_ZOOM);
+/**
+ * @param {number} fit the scale at which the whole image fills the window
+ * @returns {View} zoomed so that the point under the pointer stays where it is
+ */
+export function zoomedAt(view, factor, point, fit) {
+  // Of a tiny image the fitted size itself may be beyond the usual limit.
+  const scale = Math.min(Math.max(view.scale * factor, fit / BELOW_FIT), Math.max(MAX_ZOOM, fit));
   const real = scale / view.scale;
   return {
     scale,

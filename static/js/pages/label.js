@@ -23,7 +23,7 @@ const outbox = new Outbox({
   storage,
 });
 const screen = new LabelScreen(document, config);
-const panel = new ClassPanel(screen.classPlaces, config.classes, (id, at) => session.choose(id, at));
+const panel = new ClassPanel(screen.classPlaces, config.classes, (id, at, by) => session.choose(id, at, by));
 const buffer = new QueueBuffer();
 const prefetch = new Prefetch();
 const feed = new QueueFeed({ leaseMinutes: config.lease_minutes, server, outbox, buffer, prefetch });

@@ -1,23 +1,23 @@
 /** Creating a project on one page: classes as rows, images held until the project exists. */
 import "../upload/upload_panel.js";
 import { call } from "../net/api.js";
-import { parseNames, classesOf } from "../ui/class_rows.js";
+import { classesOf, freeKey, parseNames, placesFor } from "../ui/class_rows.js";
 
 const config = JSON.parse(document.getElementById("project-config").textContent);
 const form = document.querySelector("[data-new-project]");
 const rows = form.querySelector("[data-class-rows]");
 const uploads = form.querySelector("upload-panel");
 
-function addRow(name = "") {
+function addRow() {
   const index = rows.children.length;
   const row = document.createElement("div");
   row.className = "class-row";
   const colour = Object.assign(document.createElement("input"), { type: "color", value: config.palette[index % config.palette.length] });
   colour.setAttribute("aria-label", "Colour of the class");
-  const text = Object.assign(document.createElement("input"), { type: "text", value: name, maxLength: 80, placeholder: `Class ${index + 1}` });
+  const text = Object.assign(document.createElement("input"), { type: "text", maxLength: 80, placeholder: `Class ${index + 1}` });
   text.setAttribute("aria-label", `Name of class ${index + 1}`);
   text.dataset.className = "";
-  const key = Object.assign(document.createElement("input"), { type: "text", value: index < 9 ? String(index + 1) : "", maxLength: 1, placeholder: "key" });
+  const key = Object.assign(document.createElement("input"), { type: "text", value: freeKey(readClasses().map((entry) => entry.hotkey)), maxLength: 1, placeholder: "key" });
   key.className = "key-input";
   key.setAttribute("aria-label", `Key of class ${index + 1}`);
   const remove = Object.assign(document.createElement("button"), { type: "button", className: "button button-quiet", textContent: "✕" });
@@ -39,8 +39,9 @@ rows.addEventListener("paste", (event) => {
   const names = parseNames(event.clipboardData.getData("text"));
   if (names.length < 2 || !("className" in event.target.dataset)) return;
   event.preventDefault();
-  event.target.value = names.shift();
-  names.forEach((name) => addRow(name));
+  const fields = [...rows.querySelectorAll("[data-class-name]")];
+  const places = placesFor(fields.map((field) => field.value), fields.indexOf(event.target), names.length);
+  names.forEach((name, index) => ((fields[places[index]] ?? addRow()).value = name));
 });
 
 form.querySelector("[data-add-class]").addEventListener("click", () => addRow().focus());

@@ -7,6 +7,24 @@ export function parseNames(text) {
 }
 
 /**
+ * Where pasted names go: into the empty rows first, then into new ones below.
+ * @param {string[]} rows the names there are
+ * @param {number} at the row pasted into; what it holds is replaced
+ * @param {number} n how many names
+ * @returns {number[]} a row for each name, in order; `rows.length` and above are new rows
+ */
+export function placesFor(rows, at, n) {
+  const from = rows[at].trim() ? at : 0;
+  const empty = rows.map((_, index) => index).filter((index) => index === at || (index >= from && !rows[index].trim()));
+  return Array.from({ length: n }, (_, index) => empty[index] ?? rows.length + index - empty.length);
+}
+
+/** @returns {string} the first digit no row has, or "" */
+export function freeKey(taken) {
+  return [..."123456789"].find((key) => !taken.includes(key)) ?? "";
+}
+
+/**
  * @param {{name: string, colour: string, hotkey: string}[]} rows
  * @param {string[]} takenKeys keys the labeling page uses itself
  * @returns {{classes: object[], problem: string}} the named rows, or what is wrong with them
