@@ -206,7 +206,10 @@ def test_two_tabs_never_show_the_same_image(context, label_page, project, truth,
     other.goto(f"{installation.address}/projects/{project['id']}/label/")
     other.wait_for_selector("[data-image][src]")
 
+    # A tab that is not in front paints nothing, and nobody labels what is not painted.
+    label_page.bring_to_front()
     here = label_right(label_page, truth, 6)
+    other.bring_to_front()
     there = label_right(other, truth, 6)
 
     assert not set(here) & set(there)
