@@ -39,8 +39,8 @@ def test_every_heuristic_has_its_chapter():
 
 def test_every_benchmark_stands_in_the_table_of_figures():
     figures = (DOCS / "benchmarks.md").read_text()
-    commands = [path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")]
-    commands.remove("setting")
+    modules = (ROOT / "benchmarks").glob("[a-z]*.py")
+    commands = [path.stem for path in modules if "def main()" in path.read_text()]
 
     assert [name for name in commands if f"benchmarks.{name}" not in figures] == []
 
