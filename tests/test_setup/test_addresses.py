@@ -1,6 +1,8 @@
 """No address and no query makes the server fail, whatever numbers stand in it."""
 
+import base64
 import re
+import uuid
 
 import pytest
 from django.urls import URLResolver, get_resolver
@@ -9,12 +11,16 @@ from factories import make_project, make_user
 HUGE = 9_999_999_999_999_999_999_999
 
 
+def cursor(text):
+    return f"cursor={base64.b64encode(text.encode()).decode()}"
+
+
 def addresses(resolver=None, prefix=""):
     for entry in (resolver or get_resolver()).url_patterns:
         route = prefix + str(entry.pattern)
         if isinstance(entry, URLResolver):
             yield from addresses(entry, route)
-        elif "<id:" in route:
+        elif "<id:" in route or "<int:" in route:
             yield re.sub(r"<\w+:\w+>", str(HUGE), route)
 
 
@@ -31,7 +37,21 @@ def test_a_number_too_large_for_the_database_is_no_such_page(client_of):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("query", [f"class={HUGE}", "class=9223372036854775808", "cursor=zzz"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"class={HUGE}",
+        "class=9223372036854775808",
+        "class=%00",
+        "cursor=zzz",
+        cursor("p=zzz"),
+        cursor("p=-1"),
+        cursor(f"p={HUGE}"),
+        cursor("o=9999999999999999999"),
+        "q=%00",
+        "page_size=99999999999999999999",
+    ],
+)
 def test_a_query_that_means_nothing_is_refused_or_left_out(client_of, query):
     lead = make_user()
     project = make_project(lead=lead)
@@ -40,3 +60,23 @@ def test_a_query_that_means_nothing_is_refused_or_left_out(client_of, query):
 
     for address in (f"/projects/{project.pk}/images/", f"/api/v1/projects/{project.pk}/images/"):
         assert client.get(f"{address}?{query}").status_code in {200, 400, 404}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("where", "body"),
+    [
+        ("queue/submit/", {"lease": str(uuid.UUID(int=1)), "class_ids": [HUGE], "key": "k"}),
+        ("queue/undo/", {"annotation": HUGE, "key": "k"}),
+    ],
+)
+def test_a_number_too_large_in_a_body_is_not_valid(client_of, where, body):
+    lead = make_user()
+    project = make_project(lead=lead)
+    client = client_of(lead)
+    client.raise_request_exception = False
+
+    answer = client.post(f"/api/v1/projects/{project.pk}/{where}", body, format="json")
+
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
