@@ -19,9 +19,10 @@ class NumberCursor(CursorPagination):
             NotFound: it is none of ours.
         """
         cursor = super().decode_cursor(request)
-        position = cursor.position if cursor else None
-        if position is None:
+        if cursor is None or cursor.position is None:
             return cursor
+        # The type stubs call it a number; it is text of the address.
+        position = str(cursor.position)
         if not position.isascii() or not position.isdigit() or len(position) > 19:
             raise NotFound(self.invalid_cursor_message)
         if int(position) > LARGEST_ID:

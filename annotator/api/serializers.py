@@ -4,8 +4,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from annotator.api.converters import LARGEST_ID
-
 
 class StrictSerializer(serializers.Serializer[Any]):
     """A request body in which a field nobody knows is an error, not a silent typo."""
@@ -26,10 +24,3 @@ class StrictSerializer(serializers.Serializer[Any]):
                     }
                 )
         return super().to_internal_value(data)
-
-
-class IdField(serializers.IntegerField):
-    """A primary key: what no database can hold is not valid."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(min_value=1, max_value=LARGEST_ID, **options)

@@ -5,7 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from annotator.accounts.models import Role
-from annotator.api.serializers import IdField, StrictSerializer
+from annotator.api.converters import LARGEST_ID
+from annotator.api.serializers import StrictSerializer
 from annotator.labeling.models import Image, Project
 from annotator.labeling.services import MAX_CLASSES, ClassSpec
 
@@ -120,5 +121,7 @@ class ImageFilter(StrictSerializer):
         """Return the fields with ``class`` among them."""
         return {
             **super().get_fields(),
-            "class": IdField(required=False, default=None),
+            "class": serializers.IntegerField(
+                min_value=1, max_value=LARGEST_ID, required=False, default=None
+            ),
         }

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from annotator.api.serializers import IdField, StrictSerializer
+from annotator.api.serializers import StrictSerializer
 from workqueue.models import QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
@@ -26,7 +26,7 @@ class SubmitIn(StrictSerializer):
     """A label."""
 
     lease = serializers.UUIDField()
-    class_ids = serializers.ListField(child=IdField(), max_length=1000)
+    class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
     seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
     key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
 
@@ -38,7 +38,7 @@ class SubmitIn(StrictSerializer):
 class UndoIn(StrictSerializer):
     """A label to take back."""
 
-    annotation = IdField()
+    annotation = serializers.IntegerField(min_value=1)
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
     key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
 
@@ -73,7 +73,7 @@ class ReplayIn(StrictSerializer):
 class EditIn(StrictSerializer):
     """The classes a label should have."""
 
-    class_ids = serializers.ListField(child=IdField(), max_length=1000)
+    class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
 
 
 class SettingsPatch(StrictSerializer):

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import uuid
 
 import pytest
 from django.urls import URLResolver, get_resolver
@@ -60,23 +59,3 @@ def test_a_query_that_means_nothing_is_refused_or_left_out(client_of, query):
 
     for address in (f"/projects/{project.pk}/images/", f"/api/v1/projects/{project.pk}/images/"):
         assert client.get(f"{address}?{query}").status_code in {200, 400, 404}
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("where", "body"),
-    [
-        ("queue/submit/", {"lease": str(uuid.UUID(int=1)), "class_ids": [HUGE], "key": "k"}),
-        ("queue/undo/", {"annotation": HUGE, "key": "k"}),
-    ],
-)
-def test_a_number_too_large_in_a_body_is_not_valid(client_of, where, body):
-    lead = make_user()
-    project = make_project(lead=lead)
-    client = client_of(lead)
-    client.raise_request_exception = False
-
-    answer = client.post(f"/api/v1/projects/{project.pk}/{where}", body, format="json")
-
-    assert answer.status_code == 400
-    assert answer["Content-Type"] == "application/problem+json"
