@@ -270,7 +270,9 @@ def submit(
     )
     counted = is_new and image.status == Image.Status.LABELLED
     state = _count_label(project, +1 if counted else 0)
-    _finish(lease, state, Lease.State.SUBMITTED)
+    _finish(lease, Lease.State.SUBMITTED)
+    # A label of a deleted class answers nothing: the image keeps its place.
+    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
     answer = {
         "annotation": annotation.pk,
         "image": image.pk,
@@ -316,12 +318,10 @@ def _lease(user: User, project: Project, token: str) -> Lease:
     return lease
 
 
-def _finish(lease: Lease, state: QueueState, final: str) -> None:
-    Lease.objects.filter(pk=lease.pk).update(state=final)
+def _finish(lease: Lease, final: str) -> None:
     # Whoever else holds the image (after this lease had run out) keeps the lease: a second opinion
     # is kept too.
-    if final == Lease.State.SUBMITTED:
-        _set_done(state, lease.image_id, done=True)
+    Lease.objects.filter(pk=lease.pk).update(state=final)
 
 
 def _set_done(state: QueueState, image_id: int, *, done: bool) -> None:
@@ -444,7 +444,7 @@ def skip(*, user: User, project: Project, lease_token: str, reason: str, comment
         image_id=lease.image_id, user=user, defaults={"reason": reason, "comment": comment}
     )
     if lease.state == Lease.State.LIVE:
-        _finish(lease, state_of(project), Lease.State.SKIPPED)
+        _finish(lease, Lease.State.SKIPPED)
     events.record(
         kind="image.skipped",
         project_id=project.pk,

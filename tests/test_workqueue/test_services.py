@@ -22,7 +22,7 @@ from annotator.events.models import Event
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image, Project
-from workqueue import selectors, services
+from workqueue import reports, selectors, services
 from workqueue.models import Lease, QueueState, RankedImage, Round
 from workqueue.requests import request_round, settings_of
 
@@ -271,7 +271,7 @@ def test_what_is_not_ranked_follows_the_ranking():
 
 def test_a_label_with_a_deleted_class_is_kept_and_the_image_asked_again():
     project = make_project()
-    make_images(project, 1)
+    make_ranking(project, make_images(project, 1))
     user = make_member(project)
     (lease,) = claim(user, project)
     labeling.delete_class(label_class=class_of(project, "cat"), actor=user, now=now())
@@ -281,6 +281,8 @@ def test_a_label_with_a_deleted_class_is_kept_and_the_image_asked_again():
     assert submitted.answer["outcome"] == Annotation.Outcome.ORPHANED
     assert Annotation.objects.count() == 1
     assert Image.objects.get().status == Image.Status.OPEN
+    assert claim(user, project)[0].served["position"] == 1
+    assert reports.labels_over_time(project) == []
 
 
 def test_images_of_a_deleted_class_go_back_to_the_queue_and_their_history_stays():
