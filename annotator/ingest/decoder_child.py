@@ -12,7 +12,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-MEMORY_LIMIT = 1536 * 1024**2
+# A WebP of 100 megapixels with transparency, the largest we take, needs 1.7 GB.
+MEMORY_LIMIT = 2048 * 1024**2
 CPU_SECONDS_PER_FILE = 15
 PR_SET_PDEATHSIG = 1
 

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 # Decoders outside this list (EPS, PDF, PSD, SVG, ICO …) are never invoked.
 FORMATS = {
@@ -31,6 +31,7 @@ THUMBNAIL_SHORT_SIDE = 256
 THUMBNAIL_MAX_LONG_SIDE = 2048
 THUMBNAIL_QUALITY = 90
 ORIENTATION = 0x0112
+STRIP_ROWS = 256
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -107,7 +108,7 @@ def _broken(error: Exception) -> tuple[str, str]:
     text = str(error)
     if "truncated" in text.lower() or "not enough" in text.lower() or isinstance(error, EOFError):
         return "truncated-image", "The picture ends too early; it was not copied whole."
-    return "broken-image", f"The picture is damaged and cannot be read ({type(error).__name__})."
+    return "broken-image", "The picture is damaged and cannot be read."
 
 
 def _decode_opened(opened: Image.Image, display: Path, thumbnail: Path) -> Decoded:
@@ -178,17 +179,30 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """Return plain RGB: deep greys scaled instead of clipped, transparency over white."""
     if picture.mode.startswith("I;16"):
-        picture = picture.point(lambda value: value / 257.0, "L")
+        # The other byte orders cannot be scaled in one step.
+        if picture.mode == "I;16":
+            picture = picture.point(lambda value: value / 257.0, "L")
+        else:
+            picture = picture.convert("I").point(lambda value: value / 257.0 + 0.0).convert("L")
     elif picture.mode in {"I", "F"}:
         picture = _stretched(picture)
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        over = picture.convert("RGBA")
-        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, over).convert("RGB")
+        return _over_white(picture)
     rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
     # Nothing of the original's metadata may reach the renditions.
     rgb.info = {}
     return rgb
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    """Return a picture over white, strip by strip: whole copies of a large one would not fit."""
+    white = Image.new("RGB", picture.size, (255, 255, 255))
+    width, height = picture.size
+    for top in range(0, height, STRIP_ROWS):
+        box = (0, top, width, min(top + STRIP_ROWS, height))
+        strip = picture.crop(box).convert("RGBA")
+        white.paste(strip, box, strip)
+    return white
 
 
 def _stretched(picture: Image.Image) -> Image.Image:
@@ -208,7 +222,8 @@ def _stretched(picture: Image.Image) -> Image.Image:
 def _shrunk(picture: Image.Image, longest: int) -> Image.Image:
     if max(picture.size) <= longest:
         return picture
-    smaller = ImageOps.contain(picture, (longest, longest), Image.Resampling.LANCZOS)
+    factor = longest / max(picture.size)
+    smaller = picture.resize(_scaled(picture.size, factor), Image.Resampling.LANCZOS)
     smaller.info = {}
     return smaller
 
@@ -222,5 +237,10 @@ def _thumbnail(picture: Image.Image) -> Image.Image:
     )
     if factor == 1.0:
         return picture
-    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    size = _scaled(picture.size, factor)
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Return a size made smaller; a line one pixel thin stays one pixel thin."""
+    return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)

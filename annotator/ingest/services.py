@@ -70,13 +70,24 @@ def clean_file_name(name: str) -> str:
     Only its last path segment is kept; invisible and direction-changing characters are dropped. It
     is never used as a path.
     """
-    last = re.split(r"[\\/]", name)[-1]
-    visible = "".join(c for c in last if unicodedata.category(c) not in _UNPRINTABLE).strip()
+    visible = _visible(re.split(r"[\\/]", name)[-1])
     if len(visible) > 255:
         stem, dot, ending = visible.rpartition(".")
         kept = ending[:20] if dot else ""
         visible = (stem or visible)[: 254 - len(kept)] + dot + kept
     return visible if visible.strip(". ") else "unnamed"
+
+
+def clean_entry_name(name: str) -> str:
+    """Return the path of an archive's entry as harmless text; of a long one the end is kept.
+
+    It is shown to people, who look for the file in its folder, and never used as a path.
+    """
+    return _visible(name)[-255:] or "unnamed"
+
+
+def _visible(text: str) -> str:
+    return "".join(c for c in text if unicodedata.category(c) not in _UNPRINTABLE).strip()
 
 
 def add_image(
@@ -362,7 +373,7 @@ def _import_entries(run: JobRun, import_run: Import, archive: SafeZip) -> None:
                         ImportEntry(
                             import_run=import_run,
                             position=entry.position,
-                            file_name=clean_file_name(entry.file_name),
+                            file_name=clean_entry_name(entry.file_name),
                             result=result.result,
                             code=result.code,
                             reason=result.reason[:300],

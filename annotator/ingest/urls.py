@@ -13,6 +13,11 @@ urlpatterns = [
     path(f"{_project}imports/", views.ImportsView.as_view(), name="imports"),
     path(f"{_project}imports/<id:import_id>/", views.ImportView.as_view(), name="import"),
     path(
+        f"{_project}imports/<id:import_id>/entries.csv",
+        views.ImportEntriesView.as_view(),
+        name="import_entries",
+    ),
+    path(
         f"{_project}imports/<id:import_id>/cancel/",
         views.ImportCancelView.as_view(),
         name="import_cancel",

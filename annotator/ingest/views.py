@@ -2,10 +2,14 @@
 
 import base64
 import binascii
+import csv
+import io
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.http import StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from rest_framework import serializers
@@ -221,6 +225,34 @@ class ImportView(APIView):
     def get(self, request: Request, project_id: int, import_id: int) -> Response:
         """Show how far it is and what was refused."""
         return Response(_present(_import(request, project_id, import_id), with_refused=True))
+
+
+class ImportEntriesView(APIView):
+    """What became of every file of a zip, as a table."""
+
+    def get(self, request: Request, project_id: int, import_id: int) -> StreamingHttpResponse:
+        """Stream one line a file: archive, file, result, reason."""
+        import_run = _import(request, project_id, import_id)
+        return StreamingHttpResponse(
+            _table_of(import_run),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="import-{import_run.pk}.csv"'},
+        )
+
+
+def _table_of(import_run: Import) -> Iterator[str]:
+    archive = import_run.upload.file_name
+    entries = import_run.entries.values_list("file_name", "result", "reason")
+    yield _csv_line("archive", "file", "result", "reason")
+    for entry in entries.iterator(chunk_size=2000):
+        yield _csv_line(archive, *entry)
+
+
+def _csv_line(*fields: str) -> str:
+    line = io.StringIO()
+    # Spreadsheets would run a name that starts like a formula.
+    csv.writer(line).writerow([f"'{text}" if text[:1] in set("=+-@") else text for text in fields])
+    return line.getvalue()
 
 
 class ImportCancelView(APIView):

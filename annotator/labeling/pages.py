@@ -59,6 +59,10 @@ def people(request: HttpRequest, project_id: int) -> HttpResponse:
 def project_settings(request: HttpRequest, project_id: int) -> HttpResponse:
     """Change the name, the instructions and the classes, or delete the project."""
     project = access.page_project(request, project_id, Role.LEAD)
-    classes = [present_class(entry) for entry in project.classes.filter(deleted_at=None)]
+    alone = selectors.images_of_one_class(project)
+    classes = [
+        {**present_class(entry), "n_images_alone": alone.get(entry.pk, 0)}
+        for entry in project.classes.filter(deleted_at=None)
+    ]
     context = project_context(project, "settings", classes=classes)
     return render(request, "labeling/project_settings.html", context)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Count, Exists, OuterRef
+
 from annotator.accounts import access
 from annotator.accounts.models import Invitation, Membership, Role
-from annotator.labeling.models import Project
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, Project
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,25 @@ def members(project: Project) -> list[Membership]:
 def open_invitations(project: Project, now: Any) -> list[Invitation]:
     """Return the invitations that can still be used."""
     return list(project.invitations.filter(revoked_at=None, uses_left__gt=0, expires_at__gt=now))
+
+
+def images_of_one_class(project: Project) -> dict[int, int]:
+    """Return class id -> how many images would go back to the pool if the class were deleted."""
+    of_image = Annotation.objects.filter(image=OuterRef("annotation__image"), is_current=True)
+    said = AnnotationRegion.objects.filter(
+        annotation__is_current=True,
+        annotation__image__project=project,
+        annotation__image__status=Image.Status.LABELLED,
+        annotation__image__deleted_at=None,
+        label_class__deleted_at=None,
+    )
+    other_class = AnnotationRegion.objects.filter(
+        annotation__image=OuterRef("annotation__image"),
+        annotation__is_current=True,
+        label_class__deleted_at=None,
+    ).exclude(label_class=OuterRef("label_class"))
+    alone = said.filter(~Exists(other_class), ~Exists(of_image.filter(regions=None)))
+    counts = (
+        alone.order_by().values("label_class").annotate(n=Count("annotation__image", distinct=True))
+    )
+    return dict(counts.values_list("label_class", "n"))

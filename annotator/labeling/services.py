@@ -14,9 +14,11 @@ from django.db.models.functions import Greatest
 
 from annotator.accounts.models import Membership, Role, User
 from annotator.events import services as events
+from annotator.labeling import hooks
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 
 MAX_CLASSES = 1000
+AT_ONCE = 500
 
 # Okabe and Ito's colour-blind safe set (2008), darkened where white text would not be readable,
 # then further hues; reused in order when there are more classes.
@@ -189,56 +191,68 @@ def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
     Returns:
         How many images went back to the pool.
     """
-    Project.objects.select_for_update().get(pk=label_class.project_id)
-    LabelClass.objects.filter(pk=label_class.pk, deleted_at=None).update(deleted_at=now)
+    # The class's row is locked before any image's, as in everything that gives labels.
+    if not LabelClass.objects.filter(pk=label_class.pk, deleted_at=None).update(deleted_at=now):
+        return 0
     reopened = _withdraw_without_class(label_class)
     events.record(
         kind="class.deleted",
         project_id=label_class.project_id,
         actor_id=actor.pk,
-        payload={"class": label_class.pk, "name": label_class.name, "images_reopened": reopened},
+        payload={
+            "class": label_class.pk,
+            "name": label_class.name,
+            "images_reopened": len(reopened),
+        },
+    )
+    if reopened:
+        hooks.images_reopened(label_class.project_id, reopened)
+    return len(reopened)
+
+
+def _withdraw_without_class(label_class: LabelClass) -> list[int]:
+    """Withdraw the labels that name deleted classes only; return the images that are open again."""
+    naming = AnnotationRegion.objects.filter(label_class=label_class, annotation__is_current=True)
+    image_ids = sorted(set(naming.values_list("annotation__image_id", flat=True)))
+    reopened = []
+    for start in range(0, len(image_ids), AT_ONCE):
+        reopened += _withdraw_of(image_ids[start : start + AT_ONCE], label_class)
+    Project.objects.filter(pk=label_class.project_id).update(
+        n_labelled=F("n_labelled") - len(reopened)
     )
     return reopened
 
 
-def _withdraw_without_class(label_class: LabelClass) -> int:
-    """Withdraw the labels that name deleted classes only; return how many images are open again."""
-    of_living = AnnotationRegion.objects.filter(
-        annotation=OuterRef("pk"), label_class__deleted_at=None
-    )
+def _withdraw_of(image_ids: list[int], label_class: LabelClass) -> list[int]:
+    # Locked before their labels are read: nobody changes what is said of them meanwhile.
+    images = list(Image.objects.select_for_update().filter(pk__in=image_ids).order_by("pk"))
+    regions = AnnotationRegion.objects.filter(annotation=OuterRef("pk"))
     emptied = list(
         Annotation.objects.filter(
-            Exists(
-                AnnotationRegion.objects.filter(annotation=OuterRef("pk"), label_class=label_class)
-            ),
-            ~Exists(of_living),
+            Exists(regions.filter(label_class=label_class)),
+            ~Exists(regions.filter(label_class__deleted_at=None)),
+            image__in=image_ids,
             is_current=True,
         )
     )
+    Annotation.objects.filter(pk__in=[former.pk for former in emptied]).update(is_current=False)
     Annotation.objects.bulk_create(
-        [
-            Annotation(
-                image_id=former.image_id, author_id=former.author_id, source=former.source,
-                action=Annotation.Action.WITHDRAW, outcome=former.outcome, is_current=False,
-                replaces=former, served={},
-            )
-            for former in emptied
-        ],
-        batch_size=500,
+        Annotation(
+            image_id=former.image_id, author_id=former.author_id, source=former.source,
+            action=Annotation.Action.WITHDRAW, outcome=former.outcome, is_current=False,
+            replaces=former, served={},
+        )
+        for former in emptied
     )  # fmt: skip
-    reopened = 0
-    for start in range(0, len(emptied), 500):
-        some = emptied[start : start + 500]
-        Annotation.objects.filter(pk__in=[former.pk for former in some]).update(is_current=False)
-        still_said = Annotation.objects.filter(image=OuterRef("pk"), is_current=True)
-        reopened += Image.objects.filter(
-            ~Exists(still_said),
-            pk__in=[former.image_id for former in some],
-            status=Image.Status.LABELLED,
-            deleted_at=None,
-        ).update(status=Image.Status.OPEN)
-    Project.objects.filter(pk=label_class.project_id).update(n_labelled=F("n_labelled") - reopened)
-    return reopened
+    still_said = set(
+        Annotation.objects.filter(image__in=image_ids, is_current=True).values_list(
+            "image_id", flat=True
+        )
+    )
+    labelled = Image.Status.LABELLED
+    open_again = [i.pk for i in images if i.status == labelled and i.pk not in still_said]
+    Image.objects.filter(pk__in=open_again).update(status=Image.Status.OPEN)
+    return [image.pk for image in images if image.pk in set(open_again) and not image.deleted_at]
 
 
 @transaction.atomic
@@ -273,10 +287,10 @@ def record_annotation(
 ) -> Annotation:
     """Keep what a person said of an image, whatever happened meanwhile.
 
-    The caller holds the lock on the image row. An earlier current annotation by the same person is
-    replaced. The outcome tells what became of it: *accepted*; *late* when the lease had run out;
-    *second* when somebody else's label stands already; *orphaned* when the image or one of the
-    classes was deleted.
+    The caller holds the locks on the classes (`check_classes`) and then on the image's row. An
+    earlier current annotation by the same person is replaced. The outcome tells what became of it:
+    *accepted*; *late* when the lease had run out; *second* when somebody else's label stands
+    already; *orphaned* when the image or one of the classes was deleted.
 
     Raises:
         InvalidClassesError: a class is not the project's, or their number does not fit its kind.
@@ -313,13 +327,16 @@ def _outcome(
 
 
 def check_classes(project: Project, class_ids: Sequence[int]) -> list[LabelClass]:
-    """Return the classes, deleted ones included.
+    """Lock and return the classes, deleted ones included: none is deleted meanwhile.
+
+    Call it before an image is locked: a class is deleted in that order too.
 
     Raises:
         InvalidClassesError: a class is not the project's, or their number does not fit its kind.
     """
     wanted = list(dict.fromkeys(class_ids))
-    classes = {entry.pk: entry for entry in project.classes.filter(pk__in=wanted)}
+    locked = project.classes.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk")
+    classes = {entry.pk: entry for entry in locked}
     missing = [pk for pk in wanted if pk not in classes]
     if missing:
         raise InvalidClassesError(f"Class {missing[0]} does not belong to this project.")
@@ -357,6 +374,7 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
         InvalidClassesError: the classes do not fit.
         StaleAnnotationError: somebody replaced or withdrew it first.
     """
+    classes = check_classes(annotation.image.project, class_ids)
     image = Image.objects.select_for_update().select_related("project").get(pk=annotation.image_id)
     current = Annotation.objects.get(pk=annotation.pk)
     if not current.is_current:
@@ -364,7 +382,6 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
             image=image, author=current.author_id, is_current=True
         ).first()
         raise StaleAnnotationError(newer)
-    classes = check_classes(image.project, class_ids)
     deleted = [entry.name for entry in classes if entry.deleted_at]
     if deleted:
         raise InvalidClassesError(f"The class “{deleted[0]}” was deleted; choose another.")

@@ -118,7 +118,7 @@ class ClassView(APIView):
         return Response(present_class(found))
 
     def delete(self, request: Request, project_id: int, class_id: int) -> Response:
-        """Hide it; the labels with it are kept."""
+        """Hide it; images that have no other class go back to the queue."""
         found = _class(request, project_id, class_id)
         reopened = services.delete_class(
             label_class=found, actor=person_of(request), now=timezone.now()

@@ -7,7 +7,9 @@ class WorkqueueConfig(AppConfig):
     def ready(self) -> None:
         from annotator.ingest import hooks
         from annotator.jobs import registry
+        from annotator.labeling.hooks import on_images_reopened
         from workqueue.requests import request_embedding
+        from workqueue.services import take_back
 
         registry.register(
             "round", "workqueue.rounds:run_round", on_failure="workqueue.rounds:round_failed"
@@ -15,3 +17,4 @@ class WorkqueueConfig(AppConfig):
         registry.register("replay", "workqueue.replays:run_replay")
         registry.register("embed", "workqueue.embedding:run_embedding")
         hooks.on_images_added(lambda project_id: request_embedding(project_id=project_id))
+        on_images_reopened(take_back)

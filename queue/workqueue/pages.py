@@ -14,12 +14,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from rest_framework.exceptions import NotFound
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
 import annotator
 from annotator.accounts import access
 from annotator.accounts.models import Role
+from annotator.api.paging import NumberCursor
 from annotator.jobs.models import Job, Pulse
 from annotator.labeling.markdown import rendered
 from annotator.labeling.models import Project
@@ -35,7 +35,7 @@ JOBS_SHOWN = 50
 ROUNDS_LISTED = 30
 
 
-class GalleryPages(CursorPagination):
+class GalleryPages(NumberCursor):
     """Pages of the gallery, newest image first."""
 
     ordering = "-id"

@@ -42,9 +42,10 @@ def done_rounds(project: Project) -> list[Round]:
 
 
 def labels_over_time(project: Project) -> list[dict[str, Any]]:
-    """Return how many labels each day gave, and the total up to it."""
+    """Return how many labels each day gave, and the total up to it; unused ones left out."""
     days = (
         Annotation.objects.filter(image__project=project, action=Annotation.Action.LABEL)
+        .exclude(outcome=Annotation.Outcome.ORPHANED)
         .annotate(day=TruncDate("created_at"))
         .values("day")
         .annotate(n=Count("pk"))

@@ -7,7 +7,7 @@ from django.db.models import Count, Exists, OuterRef, QuerySet
 
 from annotator.accounts.models import User
 from annotator.jobs.models import Job
-from annotator.labeling.models import Annotation, Image, Project
+from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from workqueue import stopping
 from workqueue.models import (
     Lease,
@@ -164,6 +164,14 @@ def gallery(
     if text:
         images = images.filter(file_name__icontains=text)
     return images
+
+
+def what_is_gone(image_id: int, class_ids: list[int]) -> str:
+    """Return what a label cannot be used without: the image, or else the class by its name."""
+    if Image.objects.filter(pk=image_id).exclude(deleted_at=None).exists():
+        return "The image"
+    deleted = LabelClass.objects.filter(pk__in=class_ids).exclude(deleted_at=None).first()
+    return f"The class “{deleted.name}”" if deleted else "The project"
 
 
 def current_annotations(images: list[Image]) -> dict[int, Annotation]:

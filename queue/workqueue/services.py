@@ -27,6 +27,7 @@ from workqueue.models import (
     QueueState,
     RankedImage,
     Ranking,
+    Round,
     Skip,
     Submission,
 )
@@ -34,6 +35,7 @@ from workqueue.requests import request_round_if_due, settings_of, state_of
 
 UNDO_DEPTH = 20
 MAX_CLAIM = 20
+AT_ONCE = 500
 
 Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
@@ -254,6 +256,7 @@ def submit(
             raise KeyReusedError("This Idempotency-Key was used for another label.")
         return Submitted(known.answer, replayed=True)
     lease = _lease(user, project, lease_token)
+    labeling.check_classes(project, class_ids)
     image = Image.objects.select_for_update().select_related("project").get(pk=lease.image_id)
     is_new = image.status == Image.Status.OPEN
     annotation = labeling.record_annotation(
@@ -267,7 +270,9 @@ def submit(
     )
     counted = is_new and image.status == Image.Status.LABELLED
     state = _count_label(project, +1 if counted else 0)
-    _finish(lease, state, Lease.State.SUBMITTED)
+    _finish(lease, Lease.State.SUBMITTED)
+    # A label of a deleted class answers nothing: the image keeps its place.
+    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
     answer = {
         "annotation": annotation.pk,
         "image": image.pk,
@@ -313,12 +318,10 @@ def _lease(user: User, project: Project, token: str) -> Lease:
     return lease
 
 
-def _finish(lease: Lease, state: QueueState, final: str) -> None:
-    Lease.objects.filter(pk=lease.pk).update(state=final)
+def _finish(lease: Lease, final: str) -> None:
     # Whoever else holds the image (after this lease had run out) keeps the lease: a second opinion
     # is kept too.
-    if final == Lease.State.SUBMITTED:
-        _set_done(state, lease.image_id, done=True)
+    Lease.objects.filter(pk=lease.pk).update(state=final)
 
 
 def _set_done(state: QueueState, image_id: int, *, done: bool) -> None:
@@ -381,6 +384,31 @@ def undo(
     )
 
 
+def take_back(project_id: int, image_ids: Sequence[int]) -> None:
+    """Serve images again whose only class was deleted, at their old places in the ranking.
+
+    Called in the transaction that reopens them. Labels the last round has learned from do not count
+    towards the next one, so only younger ones are taken off the counter.
+    """
+    state = state_of(Project.objects.get(pk=project_id))
+    learned = [Round.State.RUNNING, Round.State.DONE]
+    last = Round.objects.filter(project=project_id, state__in=learned).order_by("-number").first()
+    counted = Annotation.objects.filter(
+        action=Annotation.Action.LABEL,
+        outcome__in=[Annotation.Outcome.ACCEPTED, Annotation.Outcome.LATE],
+    )
+    if last and last.started_at:
+        counted = counted.filter(created_at__gte=last.started_at)
+    n_counted = 0
+    for start in range(0, len(image_ids), AT_ONCE):
+        some = image_ids[start : start + AT_ONCE]
+        n_counted += counted.filter(image__in=some).values("image").distinct().count()
+        RankedImage.objects.filter(ranking=state.ranking_id, image__in=some).update(is_done=False)
+    QueueState.objects.filter(pk=state.pk).update(
+        labels_since_round=Greatest(F("labels_since_round") - n_counted, 0)
+    )
+
+
 def _lease_of_undone(
     user: User, project: Project, annotation_id: int, now: datetime
 ) -> Lease | None:
@@ -416,7 +444,7 @@ def skip(*, user: User, project: Project, lease_token: str, reason: str, comment
         image_id=lease.image_id, user=user, defaults={"reason": reason, "comment": comment}
     )
     if lease.state == Lease.State.LIVE:
-        _finish(lease, state_of(project), Lease.State.SKIPPED)
+        _finish(lease, Lease.State.SKIPPED)
     events.record(
         kind="image.skipped",
         project_id=project.pk,

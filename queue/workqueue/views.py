@@ -27,8 +27,6 @@ from workqueue.models import QueueSettings, Round
 OUTCOME_MESSAGES = {
     Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept anyway.",
     Annotation.Outcome.SECOND: "Somebody else labelled this image meanwhile; both labels are kept.",
-    Annotation.Outcome.ORPHANED: "The image or the class was deleted meanwhile; your label is kept "
-    "in the history but not used.",
 }
 
 
@@ -87,11 +85,18 @@ class SubmitView(APIView):
                     "created_at": answer["created_at"],
                 },
                 "image_id": answer["image"],
-                "message": OUTCOME_MESSAGES.get(answer["outcome"], ""),
+                "message": _message(answer),
                 "status": presenters.present_status(project, timezone.now()),
             },
             status=200 if submitted.replayed else 201,
         )
+
+
+def _message(answer: dict[str, Any]) -> str:
+    if answer["outcome"] == Annotation.Outcome.ORPHANED:
+        gone = selectors.what_is_gone(answer["image"], answer["class_ids"])
+        return f"{gone} was deleted meanwhile; your label is kept in the history but not used."
+    return OUTCOME_MESSAGES.get(answer["outcome"], "")
 
 
 def _idempotency_key(request: Request, body: dict[str, Any]) -> str:

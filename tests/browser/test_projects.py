@@ -118,6 +118,29 @@ def test_a_zip_is_uploaded_unpacked_and_counted(page, project, installation, tmp
     assert api("GET", f"projects/{project['id']}/")["n_images"] == before + 5
 
 
+def test_more_refusals_than_the_page_shows_are_in_the_downloaded_list(
+    page, project, installation, tmp_path
+):
+    import zipfile
+
+    archive = tmp_path / "bad.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for number in range(130):
+            opened.writestr(f"day/{number}.jpg", b"<html>")
+
+    page.goto(f"{installation.address}/projects/{project['id']}/images/")
+    page.set_input_files("[data-files]", archive)
+    page.wait_for_selector("[data-list]:visible", timeout=60_000)
+    with page.expect_download() as download:
+        page.click("[data-list]")
+
+    assert "130 refused" in page.inner_text("[data-sum]")
+    assert page.inner_text("[data-problems] li:last-child") == "and 30 more"
+    lines = download.value.path().read_text("utf-8-sig").splitlines()
+    assert len(lines) == 131
+    assert lines[-1].startswith('bad.zip,day/129.jpg,refused,"This is not a picture')
+
+
 def test_a_lead_changes_the_heuristic_and_sees_the_order_change(page, project, installation, api):
     page.goto(f"{installation.address}/projects/{project['id']}/queue/")
     before = page.locator(".upcoming img").evaluate_all("images => images.map(i => i.alt)")

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { filesBelow, isZip, readableSize } from "../../static/js/upload/folder.js";
+import { filesBelow, isZip, pathOf, readableSize } from "../../static/js/upload/folder.js";
+import { fullTable, problemLines, withoutLine } from "../../static/js/upload/report.js";
 import { UploadQueue } from "../../static/js/upload/upload_queue.js";
 
 const file = (name, size = 10) => ({ name, size, type: "" });
@@ -118,4 +119,43 @@ test("zips are told by name or type and sizes are readable", () => {
   assert.equal(isZip(file("a.jpg")), false);
   assert.equal(readableSize(999), "999 B");
   assert.equal(readableSize(1_234_567), "1.2 MB");
+});
+
+test("a dropped file is told by its folder", async () => {
+  const [found] = await filesBelow({ name: "a.jpg", isFile: true, fullPath: "/all/sub/a.jpg", file: (then) => then(file("a.jpg")) });
+
+  assert.equal(pathOf(found), "all/sub/a.jpg");
+  assert.equal(pathOf({ name: "b.jpg", webkitRelativePath: "picked/b.jpg" }), "picked/b.jpg");
+  assert.equal(pathOf(file("c.jpg")), "c.jpg");
+});
+
+test("the lines and the number of those without one add up to what was not added", () => {
+  const sent = (name, state, reason = "") => ({ file: file(name), state, reason });
+  const items = [sent("photos.zip", "added"), sent("dup.jpg", "duplicate", "here"), sent("bad.jpg", "refused", "no picture"), sent("off.jpg", "failed", "offline")];
+  // Of the zip's 5000 refusals the server names 200 at once, of its 50 duplicates none.
+  const fromZip = Array.from({ length: 200 }, (_, n) => ({ archive: "photos.zip", file_name: `day/${n}.jpg`, reason: "no picture" }));
+
+  const lines = problemLines(items, fromZip, 100);
+  const more = withoutLine({ refused: 5001, failed: 1, duplicates: 51 }, lines.length);
+
+  assert.equal(lines.length + more, 5053);
+  assert.deepEqual(lines.slice(0, 3).map((line) => line.name), ["bad.jpg", "off.jpg", "photos.zip: day/0.jpg"]);
+});
+
+test("the full table holds every file sent and every file of the zips", () => {
+  const items = [
+    { file: file("photos.zip"), state: "added", reason: "" },
+    { file: file('=a,"b".jpg'), state: "refused", reason: "no picture" },
+  ];
+  const ofZip = "archive,file,result,reason\r\nphotos.zip,day/1.jpg,refused,no picture\r\nphotos.zip,day/2.jpg,duplicate,here\r\n";
+
+  const table = fullTable(items, [ofZip], (item) => isZip(item.file));
+
+  assert.equal(table, [
+    "archive,file,result,reason",
+    `,"'=a,""b"".jpg",refused,no picture`,
+    "photos.zip,day/1.jpg,refused,no picture",
+    "photos.zip,day/2.jpg,duplicate,here",
+    "",
+  ].join("\r\n"));
 });

@@ -107,13 +107,48 @@ def test_every_kind_of_pixel_becomes_plain_rgb(decode, tmp_path, mode):
         assert bottom > 190
 
 
-def test_transparency_is_shown_over_white(decode, tmp_path):
-    path = saved(tmp_path, Image.new("RGBA", (20, 20), (255, 0, 0, 0)), "a.png")
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_shown_over_white(decode, tmp_path, mode):
+    image = Image.new("RGBA", (20, 600), (255, 0, 0, 0)).convert(mode)
+    options = {"transparency": image.getpixel((0, 0))} if mode == "P" else {}
 
-    decode(path)
+    decode(saved(tmp_path, image, "a.png", **options))
 
     with Image.open(tmp_path / "display.jpg") as shown:
-        assert min(shown.getpixel((10, 10))) > 245
+        for row in (10, 300, 599):
+            assert min(shown.getpixel((10, row))) > 245
+
+
+@pytest.mark.parametrize("size", [(10_000, 1), (1, 10_000)])
+def test_a_line_one_pixel_thin_stays_one_pixel_thin(decode, tmp_path, size):
+    decoded = decode(saved(tmp_path, Image.new("RGB", size, "red"), "line.png"))
+
+    assert (decoded.width, decoded.height) == size
+    for name in ("display.jpg", "thumbnail.jpg"):
+        with Image.open(tmp_path / name) as rendition:
+            assert sorted(rendition.size) == [1, 2048]
+
+
+def test_sixteen_bits_in_the_other_byte_order_are_scaled_and_not_clipped(decode, tmp_path):
+    grey = Image.linear_gradient("L").resize((64, 48))
+    deep = Image.fromarray((np.asarray(grey, dtype=np.uint16) * 257).astype(">u2"))
+    assert deep.mode == "I;16B"
+
+    decode(saved(tmp_path, deep, "a.tif"))
+
+    with Image.open(tmp_path / "display.jpg") as shown:
+        assert shown.getpixel((32, 1))[0] < 20
+        assert 110 < shown.getpixel((32, 24))[0] < 145
+        assert shown.getpixel((32, 46))[0] > 235
+
+
+@pytest.mark.slow
+def test_a_transparent_picture_as_large_as_the_stated_limit_is_taken(decode, tmp_path):
+    large = Image.new("RGBA", (10_000, 10_000), (255, 0, 0, 128))
+
+    decoded = decode(saved(tmp_path, large, "large.png", compress_level=1))
+
+    assert (decoded.width, decoded.height) == (10_000, 10_000)
 
 
 def test_only_the_first_frame_of_an_animation_is_taken_and_that_is_said(decode, tmp_path):
@@ -178,16 +213,21 @@ def test_no_hostile_file_of_the_collection_harms_the_parent(decode, tmp_path, sh
         files = [table.parent / row["file"] for row in csv.DictReader(opened)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    outcomes = []
+    outcomes, reasons = [], {}
     for file in files:
         try:
             decode(file)
         except RefusalError as refused:
             outcomes.append(refused.code)
+            reasons[file.relative_to(table.parent).as_posix()] = refused.reason
         else:
             outcomes.append("taken")
 
     assert len(outcomes) == len(files) > 400
+    assert not [reason for reason in reasons.values() if "Error" in reason]
+    for name in ("shapes/10000x1.png", "shapes/1x10000.png", "bombs/rgba_9400x9400.png"):
+        assert f"made/{name}" not in reasons
+    assert not [name for name in reasons if "/16bit.MM." in name]
     assert outcomes.count("taken") > 150
     assert outcomes.count("decoder-crashed") < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024

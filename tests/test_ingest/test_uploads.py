@@ -1,4 +1,5 @@
 import base64
+import csv
 import hashlib
 import io
 import threading
@@ -277,16 +278,39 @@ def test_hostile_entries_of_a_zip_are_refused_one_by_one_and_the_rest_goes_in(le
 
     codes = dict(ImportEntry.objects.values_list("file_name", "code"))
     assert codes == {
-        "good.png": "",
-        "evil.png": "unsafe-path",
-        "abs.png": "unsafe-path",
-        "x.png": "unsafe-path",
+        "ok/good.png": "",
+        "../../etc/evil.png": "unsafe-path",
+        "/abs.png": "unsafe-path",
+        "C:\\x.png": "unsafe-path",
         "bomb.png": "zip-bomb",
         "inner.zip": "nested-archive",
         "text.txt": "not-an-image",
         "link.png": "not-a-file",
     }
     assert Image.objects.get().file_name == "good.png"
+
+
+def test_every_file_of_a_zip_is_in_its_table_with_folder_and_reason(lead_client, client_of):
+    project, client = lead_client
+    broken = [(f"photos/day {i}/{i}.jpg", b"<html>") for i in range(300)]
+    content = zipped([("a/good.png", picture()), ("=cmd.jpg", b""), *broken])
+    import_id = upload_zip(client, project, content)["X-Import-Id"]
+    do_import()
+    where = reverse("api:import_entries", args=[project.pk, import_id])
+
+    answer = client.get(where)
+
+    table = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    state = client.get(reverse("api:import", args=[project.pk, import_id])).json()
+    assert len(table) == 302
+    assert sum(row["result"] == "refused" for row in table) == state["n_refused"] == 301
+    assert table[0] == {
+        "archive": "photos.zip", "file": "a/good.png", "result": "added", "reason": "",
+    }  # fmt: skip
+    assert table[1]["file"] == "'=cmd.jpg"
+    assert table[-1]["file"] == "photos/day 299/299.jpg"
+    assert table[-1]["reason"].startswith("This is not a picture")
+    assert client_of(make_user()).get(where).status_code == 404
 
 
 def test_an_import_whose_worker_was_killed_goes_on_and_the_set_is_the_same(

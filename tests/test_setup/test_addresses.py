@@ -1,5 +1,6 @@
 """No address and no query makes the server fail, whatever numbers stand in it."""
 
+import base64
 import re
 
 import pytest
@@ -9,12 +10,16 @@ from factories import make_project, make_user
 HUGE = 9_999_999_999_999_999_999_999
 
 
+def cursor(text):
+    return f"cursor={base64.b64encode(text.encode()).decode()}"
+
+
 def addresses(resolver=None, prefix=""):
     for entry in (resolver or get_resolver()).url_patterns:
         route = prefix + str(entry.pattern)
         if isinstance(entry, URLResolver):
             yield from addresses(entry, route)
-        elif "<id:" in route:
+        elif "<id:" in route or "<int:" in route:
             yield re.sub(r"<\w+:\w+>", str(HUGE), route)
 
 
@@ -31,7 +36,21 @@ def test_a_number_too_large_for_the_database_is_no_such_page(client_of):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("query", [f"class={HUGE}", "class=9223372036854775808", "cursor=zzz"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"class={HUGE}",
+        "class=9223372036854775808",
+        "class=%00",
+        "cursor=zzz",
+        cursor("p=zzz"),
+        cursor("p=-1"),
+        cursor(f"p={HUGE}"),
+        cursor("o=9999999999999999999"),
+        "q=%00",
+        "page_size=99999999999999999999",
+    ],
+)
 def test_a_query_that_means_nothing_is_refused_or_left_out(client_of, query):
     lead = make_user()
     project = make_project(lead=lead)

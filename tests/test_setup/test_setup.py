@@ -65,6 +65,45 @@ def test_a_taken_port_is_refused_and_a_free_one_named():
             run.check_port("127.0.0.1", port)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "data", "command"),
+    [
+        (["--data", "d", "manage", "create_token", "admin"], "d", ["create_token", "admin"]),
+        (["manage", "--data", "d", "create_token", "admin"], "d", ["create_token", "admin"]),
+        (["manage", "simulate", "--data", "x"], "var", ["simulate", "--data", "x"]),
+        (["--data", "manage", "--port", "1"], "manage", None),
+    ],
+)
+def test_a_command_runs_on_the_data_that_was_named(arguments, data, command, monkeypatch):
+    monkeypatch.delenv("ANNOTATOR_DATA_DIR", raising=False)
+
+    options = run.parse(arguments)
+
+    assert (options.data.name, options.manage) == (data, command)
+
+
+def test_the_help_names_the_management_commands(capsys):
+    with pytest.raises(SystemExit):
+        run.parse(["--help"])
+
+    assert "bin/run [--data DIR] manage COMMAND" in capsys.readouterr().out
+
+
+def test_a_command_where_nothing_was_set_up_says_what_to_do_and_makes_nothing(tmp_path):
+    data = tmp_path / "data"
+    command = [sys.executable, str(ROOT / "bin/run"), "--data", str(data), "manage"]
+    plain = {key: value for key, value in os.environ.items() if key != "ANNOTATOR_DATABASE_URL"}
+
+    done = subprocess.run(
+        [*command, "create_token", "admin"], capture_output=True, text=True, env=plain
+    )
+
+    assert done.returncode == 1
+    assert len((done.stdout + done.stderr).strip().splitlines()) == 1
+    assert "Start bin/run once" in done.stdout
+    assert not data.exists()
+
+
 def test_a_second_start_on_the_same_data_is_refused(tmp_path):
     lock = run.lock_data(tmp_path / "data")
 

@@ -1,7 +1,12 @@
+import re
+import threading
+import time
 import uuid
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from django.db import connection
 from factories import (
     HOUR,
     class_of,
@@ -12,10 +17,12 @@ from factories import (
     now,
 )
 
+from annotator.accounts.models import Role
+from annotator.events.models import Event
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image, Project
-from workqueue import selectors, services
+from workqueue import reports, selectors, services
 from workqueue.models import Lease, QueueState, RankedImage, Round
 from workqueue.requests import request_round, settings_of
 
@@ -264,7 +271,7 @@ def test_what_is_not_ranked_follows_the_ranking():
 
 def test_a_label_with_a_deleted_class_is_kept_and_the_image_asked_again():
     project = make_project()
-    make_images(project, 1)
+    make_ranking(project, make_images(project, 1))
     user = make_member(project)
     (lease,) = claim(user, project)
     labeling.delete_class(label_class=class_of(project, "cat"), actor=user, now=now())
@@ -274,6 +281,8 @@ def test_a_label_with_a_deleted_class_is_kept_and_the_image_asked_again():
     assert submitted.answer["outcome"] == Annotation.Outcome.ORPHANED
     assert Annotation.objects.count() == 1
     assert Image.objects.get().status == Image.Status.OPEN
+    assert claim(user, project)[0].served["position"] == 1
+    assert reports.labels_over_time(project) == []
 
 
 def test_images_of_a_deleted_class_go_back_to_the_queue_and_their_history_stays():
@@ -293,6 +302,115 @@ def test_images_of_a_deleted_class_go_back_to_the_queue_and_their_history_stays(
     assert Image.objects.get(status=Image.Status.OPEN) == only_cat.image
     assert Annotation.objects.filter(image=only_cat.image).count() == 2
     assert claim(user, project)[0].image == only_cat.image
+
+
+def test_deleting_a_class_serves_its_images_in_rank_order_and_counts_them_no_more():
+    project = make_project()
+    images = make_images(project, 6)
+    make_ranking(project, images)
+    user = make_member(project)
+    for lease in claim(user, project, n=4):
+        submit(user, project, lease, "cat" if lease.image in images[1:3] else "dog")
+
+    reopened = labeling.delete_class(label_class=class_of(project, "cat"), actor=user, now=now())
+
+    assert reopened == 2
+    project.refresh_from_db()
+    assert project.n_labelled == 2
+    assert QueueState.objects.get().labels_since_round == 2
+    assert Annotation.objects.filter(action=Annotation.Action.WITHDRAW).count() == 2
+    again = claim(user, project, n=4)
+    assert [lease.image for lease in again] == [*images[1:3], *images[4:]]
+    assert again[0].served["position"] == 2
+    assert Event.objects.filter(kind="class.deleted").get().payload["images_reopened"] == 2
+
+
+def test_labels_a_round_has_learned_from_do_not_count_twice_when_their_class_is_deleted():
+    project = make_project()
+    make_images(project, 4)
+    user = make_member(project)
+    learned, younger, other = claim(user, project, n=3)
+    submit(user, project, learned, "cat")
+    Round.objects.create(project=project, number=1, state=Round.State.DONE, started_at=now())
+    QueueState.objects.update(labels_since_round=0)
+    submit(user, project, younger, "cat")
+    submit(user, project, other, "dog")
+
+    labeling.delete_class(label_class=class_of(project, "cat"), actor=user, now=now())
+
+    assert QueueState.objects.get().labels_since_round == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_labels_given_while_their_class_is_deleted_leave_no_image_stuck():
+    project = make_project()
+    make_images(project, 24)
+    people = [make_member(project) for _ in range(3)]
+    leases = {person: claim(person, project, n=8) for person in people}
+    cat, failures = class_of(project, "cat"), []
+
+    def work(action):
+        try:
+            action()
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    def submit_all(person):
+        for lease in leases[person]:
+            submit(person, project, lease, "cat")
+
+    def delete():
+        while Project.objects.get().n_labelled < 3:
+            time.sleep(0.005)
+        labeling.delete_class(label_class=cat, actor=people[0], now=now())
+
+    actions = [partial(submit_all, person) for person in people] + [delete]
+    threads = [threading.Thread(target=work, args=[action]) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failures
+    assert Image.objects.filter(status=Image.Status.OPEN).count() == 24
+    assert Project.objects.get().n_labelled == 0
+    assert QueueState.objects.get().labels_since_round == 0
+    assert not Annotation.objects.filter(is_current=True).exists()
+
+
+def test_a_class_deleted_twice_changes_nothing_the_second_time():
+    project = make_project()
+    make_images(project, 1)
+    user = make_member(project)
+    submit(user, project, claim(user, project)[0], "cat")
+    cat = class_of(project, "cat")
+
+    counts = [labeling.delete_class(label_class=cat, actor=user, now=now()) for _ in range(2)]
+
+    assert counts == [1, 0]
+    assert Project.objects.get().n_labelled == 0
+    assert Event.objects.filter(kind="class.deleted").count() == 1
+
+
+def test_the_question_before_deleting_says_how_many_images_go_back(client_of):
+    project = make_project(kind=Project.Kind.SEVERAL_CLASSES)
+    make_images(project, 4)
+    user = make_member(project, Role.LEAD)
+    only_cat, both, only_dog, neither = claim(user, project, n=4)
+    submit(user, project, only_cat, "cat")
+    submit(user, project, both, "cat", "dog")
+    submit(user, project, only_dog, "dog")
+    labeling.record_annotation(image=neither.image, author=user, class_ids=[])
+
+    page = client_of(user).get(f"/projects/{project.pk}/settings/").content.decode()
+
+    asked = re.findall(r"Delete the class (\w+)\? ([^\"]*)", page)
+    went = labeling.delete_class(label_class=class_of(project, "cat"), actor=user, now=now())
+    assert dict(asked)["cat"].startswith("1 image has no other class")
+    assert dict(asked)["bird"].startswith("No image goes back")
+    assert went == 1
 
 
 def test_a_label_for_an_image_deleted_meanwhile_is_kept():

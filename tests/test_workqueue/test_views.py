@@ -2,11 +2,20 @@ import uuid
 
 import pytest
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, make_ranking, make_user
+from factories import (
+    class_of,
+    make_images,
+    make_member,
+    make_project,
+    make_ranking,
+    make_user,
+    now,
+)
 
 from annotator.accounts.models import Role
 from annotator.jobs.models import Job
-from annotator.labeling.models import Annotation
+from annotator.labeling import services as labeling
+from annotator.labeling.models import Annotation, Image
 from workqueue.models import Lease, ModelVersion, QueueSettings, Round
 
 pytestmark = pytest.mark.django_db
@@ -47,6 +56,27 @@ def test_a_person_claims_submits_and_undoes_over_http(project, client_of):
     )
     assert undone.json()["lease"]["image"]["id"] == lease["image"]["id"]
     assert undone.json()["status"]["n_labelled"] == 0
+
+
+def test_a_label_that_cannot_be_used_is_answered_with_what_is_gone(project, client_of):
+    client = client_of(make_member(project))
+    leases = client.post(address("claim", project), {"n": 2}, format="json").json()["leases"]
+    owner, cat, dog = project.created_by, class_of(project), class_of(project, "dog")
+    image = Image.objects.get(pk=leases[0]["image"]["id"])
+    labeling.delete_image(image=image, actor=owner, now=now())
+    labeling.delete_class(label_class=cat, actor=owner, now=now())
+
+    messages = [
+        client.post(
+            address("submit", project),
+            {"lease": lease["token"], "class_ids": [label_class.pk], "key": uuid.uuid4().hex},
+            format="json",
+        ).json()["message"]
+        for lease, label_class in zip(leases, (dog, cat), strict=True)
+    ]
+
+    assert messages[0].startswith("The image was deleted meanwhile")
+    assert messages[1].startswith("The class “cat” was deleted meanwhile")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,22 @@
 
 const CLUTTER = /^(\.|Thumbs\.db$|desktop\.ini$)/i;
 
+/** @type {WeakMap<File, string>} where dropped files lay; a picked folder's files know it themselves */
+const paths = new WeakMap();
+
+/** @returns {string} the file's name with its folder, as far as the browser tells */
+export function pathOf(file) {
+  return paths.get(file) || file.webkitRelativePath || file.name;
+}
+
 /** @returns {Promise<File[]>} all files below a dropped entry */
 export async function filesBelow(entry) {
   if (CLUTTER.test(entry.name)) return [];
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    paths.set(file, (entry.fullPath ?? "").replace(/^\//, ""));
+    return [file];
+  }
   if (!entry.isDirectory) return [];
   const reader = entry.createReader();
   const found = [];

@@ -5,15 +5,19 @@
  * (the project does not exist yet). Dispatches `upload:finished` with {added, duplicates, refused, failed}.
  */
 import { droppedFiles, isZip, readableSize } from "./folder.js";
+import { fullTable, problemLines, withoutLine } from "./report.js";
 import { knownFiles, sendImage } from "./send_image.js";
 import { sendZip } from "./send_zip.js";
 import { UploadQueue } from "./upload_queue.js";
 import { call } from "../net/api.js";
+import { toast } from "../ui/toast.js";
 
 const SHOWN = 100;
 const POLL_MS = 1000;
 const ASK_KNOWN_BELOW = 64 * 1024 * 1024;
 const ASK_AT_ONCE = 50;
+
+const isUnpacked = (item) => isZip(item.file) && item.state === "added";
 
 const MARKUP = `
   <div class="upload-drop" data-drop>
@@ -31,6 +35,7 @@ const MARKUP = `
     <div class="row">
       <button class="button button-small" type="button" data-cancel>Stop</button>
       <button class="button button-small" type="button" data-retry hidden>Try the failed ones again</button>
+      <button class="button button-small" type="button" data-list hidden>Download the full list (CSV)</button>
     </div>
   </div>`;
 
@@ -40,6 +45,7 @@ class UploadPanel extends HTMLElement {
   #drawing = false;
   #imported = { added: 0, duplicates: 0, refused: 0 };
   #importProblems = [];
+  #importUrls = [];
 
   connectedCallback() {
     this.innerHTML = MARKUP;
@@ -49,6 +55,7 @@ class UploadPanel extends HTMLElement {
     this.#queue.addEventListener("finished", () => this.#finished());
     this.#find("cancel").addEventListener("click", () => this.#queue.cancel());
     this.#find("retry").addEventListener("click", () => this.#queue.retryFailed());
+    this.#find("list").addEventListener("click", () => this.#download());
     window.addEventListener("beforeunload", (event) => {
       if (this.#queue.isBusy && this.#url) event.preventDefault();
     });
@@ -129,22 +136,23 @@ class UploadPanel extends HTMLElement {
       item.reason = total ? `unpacking: ${done} of ${total}` : "waiting to be unpacked";
       this.#drawSoon();
       if (state.state === "failed") return { result: "refused", reason: state.error };
-      if (state.state === "done" || state.state === "cancelled") return this.#importDone(state);
+      if (state.state === "done" || state.state === "cancelled") return this.#importDone(state, url);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
 
-  #importDone(state) {
+  #importDone(state, url) {
     this.#imported.added += state.n_added;
     this.#imported.duplicates += state.n_duplicates;
     this.#imported.refused += state.n_refused;
-    this.#importProblems.push(...(state.refused ?? []));
+    this.#importUrls.push(url);
+    this.#importProblems.push(...(state.refused ?? []).map((entry) => ({ ...entry, archive: state.file_name })));
     return { result: "added", reason: `${state.n_added} pictures` };
   }
 
   #totals() {
     const counts = this.#queue.counts;
-    const zips = this.#queue.items.filter((item) => isZip(item.file) && item.state === "added").length;
+    const zips = this.#queue.items.filter(isUnpacked).length;
     return {
       added: counts.added - zips + this.#imported.added,
       duplicates: counts.duplicate + this.#imported.duplicates,
@@ -189,12 +197,10 @@ class UploadPanel extends HTMLElement {
   }
 
   #drawProblems() {
-    const own = this.#queue.items
-      .filter((item) => item.state === "refused" || item.state === "failed" || item.state === "duplicate")
-      .map((item) => ({ name: item.file.name, reason: item.reason, isDuplicate: item.state === "duplicate" }));
-    const fromZips = this.#importProblems.map((entry) => ({ name: entry.file_name, reason: entry.reason, isDuplicate: false }));
-    const problems = [...own, ...fromZips].sort((a, b) => Number(a.isDuplicate) - Number(b.isDuplicate));
-    const rows = problems.slice(0, SHOWN).map(({ name, reason, isDuplicate }) => {
+    const problems = problemLines(this.#queue.items, this.#importProblems, SHOWN);
+    const more = withoutLine(this.#totals(), problems.length);
+    this.#find("list").hidden = this.#queue.isBusy || more <= 0;
+    const rows = problems.map(({ name, reason, isDuplicate }) => {
       const row = document.createElement("li");
       const title = document.createElement("b");
       title.textContent = name;
@@ -202,12 +208,25 @@ class UploadPanel extends HTMLElement {
       row.append(title, ` ${reason}`);
       return row;
     });
-    if (problems.length > SHOWN) {
-      const more = document.createElement("li");
-      more.textContent = `and ${problems.length - SHOWN} more`;
-      rows.push(more);
+    if (more > 0) {
+      const last = document.createElement("li");
+      last.textContent = `and ${more} more`;
+      rows.push(last);
     }
     this.#find("problems").replaceChildren(...rows);
+  }
+
+  async #download() {
+    const answers = await Promise.all(this.#importUrls.map((url) => fetch(`${url}entries.csv`, { credentials: "same-origin" })));
+    if (answers.some((answer) => !answer.ok)) return toast("The list could not be fetched. Try again.");
+    const tables = await Promise.all(answers.map((answer) => answer.text()));
+    const link = document.createElement("a");
+    // The mark in front tells spreadsheets that it is UTF-8.
+    const table = `\ufeff${fullTable(this.#queue.items, tables, isUnpacked)}`;
+    link.href = URL.createObjectURL(new Blob([table], { type: "text/csv" }));
+    link.download = "upload.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
 
   #finished() {
