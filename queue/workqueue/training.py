@@ -114,7 +114,9 @@ def _fine_tune(
             network.tuned.network, n_images=len(labelled) + config.n_candidates(len(pool))
         )
         report = _reporter(run, "embedding labelled images anew:", until=until)
-        labelled, trained = learning.embed_labelled(labelled, network, backbone, go_on=report)
+        labelled, trained = learning.embed_labelled(
+            labelled, network, backbone, config, seed=round_.pk, go_on=report
+        )
     with watch.step("embed_candidates"):
         report = _reporter(run, "embedding candidates anew:", until=until)
         reembedded = learning.embed_candidates(pool, config, backbone, seed=round_.pk, go_on=report)
