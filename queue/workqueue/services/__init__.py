@@ -1,0 +1,51 @@
+"""Every write of the work queue that a person or a program asks for.
+
+Each function is one short transaction. The constraints of the database, not this code, make a
+double lease or a doubled label impossible.
+"""
+
+from workqueue.services.labels import (
+    UNDO_DEPTH,
+    KeyReusedError,
+    Submitted,
+    UndoRefusedError,
+    edit,
+    submit,
+    take_back,
+    undo,
+)
+from workqueue.services.leases import (
+    MAX_CLAIM,
+    Claimed,
+    LeaseLostError,
+    LeaseUnknownError,
+    claim,
+    heartbeat,
+    release,
+)
+from workqueue.services.settings import SettingsChangedError, change_settings
+from workqueue.services.skips import UnskipRefusedError, skip, unskip, unskip_one
+
+__all__ = [
+    "MAX_CLAIM",
+    "UNDO_DEPTH",
+    "Claimed",
+    "KeyReusedError",
+    "LeaseLostError",
+    "LeaseUnknownError",
+    "SettingsChangedError",
+    "Submitted",
+    "UndoRefusedError",
+    "UnskipRefusedError",
+    "change_settings",
+    "claim",
+    "edit",
+    "heartbeat",
+    "release",
+    "skip",
+    "submit",
+    "take_back",
+    "undo",
+    "unskip",
+    "unskip_one",
+]

@@ -1,0 +1,229 @@
+"""What people say of images: submit, undo, edit, and what a deleted class gives back."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Greatest
+
+from annotator.accounts.models import User
+from annotator.events import services as events
+from annotator.labeling import services as labeling
+from annotator.labeling.models import Annotation, Image, Project
+from workqueue.models import Lease, QueueState, RankedImage, Round, Submission
+from workqueue.requests import request_round_if_due, state_of
+from workqueue.services.leases import finish, grant, lease_of
+from workqueue.services.transactions import retried_on_collision
+
+UNDO_DEPTH = 20
+AT_ONCE = 500
+
+
+class KeyReusedError(Exception):
+    """The idempotency key was used for another request."""
+
+
+class UndoRefusedError(Exception):
+    """The label cannot be taken back; the text says why."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The answer to a submit; ``replayed`` when the key had been answered before."""
+
+    answer: dict[str, Any]
+    replayed: bool
+
+
+@retried_on_collision
+def submit(
+    *,
+    user: User,
+    project: Project,
+    key: str,
+    lease_token: str,
+    class_ids: Sequence[int],
+    now: datetime,
+    seconds: float | None = None,
+    source: str = Annotation.Source.PERSON,
+) -> Submitted:
+    """Keep a label, exactly once per key, and start a round when the batch is complete.
+
+    A label that comes after its lease ran out is kept as well; the answer's outcome says so.
+
+    Raises:
+        KeyReusedError: the key stands for another request.
+        LeaseUnknownError: no such lease of this person in this project.
+        InvalidClassesError: the classes do not fit the project.
+    """
+    request_hash = _hash({"lease": lease_token, "class_ids": list(class_ids)})
+    known = Submission.objects.filter(user=user, key=key).first()
+    if known:
+        if known.request_hash != request_hash:
+            raise KeyReusedError("This Idempotency-Key was used for another label.")
+        return Submitted(known.answer, replayed=True)
+    lease = lease_of(user, project, lease_token)
+    labeling.check_classes(project, class_ids)
+    image = Image.objects.select_for_update().select_related("project").get(pk=lease.image_id)
+    is_new = image.status == Image.Status.OPEN
+    annotation = labeling.record_annotation(
+        image=image,
+        author=user,
+        class_ids=class_ids,
+        source=source,
+        is_late=_is_late(lease, now),
+        served=lease.served,
+        seconds=seconds,
+    )
+    counted = is_new and image.status == Image.Status.LABELLED
+    state = _count_label(project, +1 if counted else 0)
+    finish(lease, Lease.State.SUBMITTED)
+    # A label of a deleted class answers nothing: the image keeps its place.
+    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
+    answer = {
+        "annotation": annotation.pk,
+        "image": image.pk,
+        "class_ids": list(class_ids),
+        "action": annotation.action,
+        "outcome": annotation.outcome,
+        "created_at": annotation.created_at.isoformat(),
+    }
+    Submission.objects.create(
+        user=user, key=key, request_hash=request_hash, annotation=annotation, answer=answer
+    )
+    events.record(
+        kind="annotation.created",
+        project_id=project.pk,
+        actor_id=user.pk,
+        payload={
+            key: answer[key] for key in ("annotation", "image", "class_ids", "action", "outcome")
+        },
+    )
+    request_round_if_due(project=project)
+    return Submitted(answer, replayed=False)
+
+
+def _is_late(lease: Lease, now: datetime) -> bool:
+    """Return whether the person's time was over, or somebody else has the image by now.
+
+    A lease the person's own tab has just given back (to follow a new ranking) is not late.
+    """
+    others = Lease.objects.filter(image=lease.image_id, state=Lease.State.LIVE)
+    return lease.expires_at <= now or others.exclude(user=lease.user_id).exists()
+
+
+def _hash(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@retried_on_collision
+def undo(
+    *, user: User, project: Project, annotation_id: int, now: datetime, client: str = ""
+) -> Lease:
+    """Take back one of the person's last labels and give them the image again.
+
+    Raises:
+        UndoRefusedError: it is not among their last labels, or was replaced meanwhile.
+    """
+    repeated = _lease_of_undone(user, project, annotation_id, now)
+    if repeated:
+        return repeated
+    last = list(
+        Annotation.objects.filter(author=user, image__project=project, is_current=True)
+        .order_by("-pk")
+        .values_list("pk", flat=True)[:UNDO_DEPTH]
+    )
+    if annotation_id not in last:
+        raise UndoRefusedError(
+            f"Only your last {UNDO_DEPTH} labels can be undone, each of them once."
+        )
+    annotation = Annotation.objects.get(pk=annotation_id)
+    image = labeling.withdraw_annotation(annotation=annotation, actor=user)
+    reopened = image.status == Image.Status.OPEN
+    state = _count_label(project, -1 if reopened else 0)
+    _set_done(state, image.pk, done=False)
+    if image.deleted_at is not None:
+        raise UndoRefusedError("The image was deleted meanwhile; its label stays in the history.")
+    Lease.objects.filter(image=image, state=Lease.State.LIVE, expires_at__lte=now).update(
+        state=Lease.State.EXPIRED
+    )
+    return grant(
+        image=image, project=project, user=user, client=client, served=annotation.served, now=now
+    )
+
+
+def _lease_of_undone(
+    user: User, project: Project, annotation_id: int, now: datetime
+) -> Lease | None:
+    """Return what an undo has given already: its answer may have been lost on the way."""
+    undone = Annotation.objects.filter(
+        pk=annotation_id,
+        author=user,
+        image__project=project,
+        replaced_by__action=Annotation.Action.WITHDRAW,
+    ).first()
+    if undone is None:
+        return None
+    live = Lease.objects.filter(state=Lease.State.LIVE, expires_at__gt=now)
+    return live.filter(image=undone.image_id, user=user).first()
+
+
+@transaction.atomic
+def edit(*, annotation: Annotation, actor: User, class_ids: Sequence[int]) -> Annotation:
+    """Change a label; it counts towards the next round like a new one.
+
+    Raises:
+        InvalidClassesError: the classes do not fit.
+        StaleAnnotationError: somebody replaced or withdrew it first.
+    """
+    edited = labeling.edit_annotation(annotation=annotation, actor=actor, class_ids=class_ids)
+    project = edited.image.project
+    _count_label(project, +1)
+    request_round_if_due(project=project)
+    return edited
+
+
+def take_back(project_id: int, image_ids: Sequence[int]) -> None:
+    """Serve images again whose only class was deleted, at their old places in the ranking.
+
+    Called in the transaction that reopens them. Labels the last round has learned from do not count
+    towards the next one, so only younger ones are taken off the counter.
+    """
+    state = state_of(Project.objects.get(pk=project_id))
+    learned = [Round.State.RUNNING, Round.State.DONE]
+    last = Round.objects.filter(project=project_id, state__in=learned).order_by("-number").first()
+    counted = Annotation.objects.filter(
+        action=Annotation.Action.LABEL,
+        outcome__in=[Annotation.Outcome.ACCEPTED, Annotation.Outcome.LATE],
+    )
+    if last and last.started_at:
+        counted = counted.filter(created_at__gte=last.started_at)
+    n_counted = 0
+    for start in range(0, len(image_ids), AT_ONCE):
+        some = image_ids[start : start + AT_ONCE]
+        n_counted += counted.filter(image__in=some).values("image").distinct().count()
+        RankedImage.objects.filter(ranking=state.ranking_id, image__in=some).update(is_done=False)
+    QueueState.objects.filter(pk=state.pk).update(
+        labels_since_round=Greatest(F("labels_since_round") - n_counted, 0)
+    )
+
+
+def _set_done(state: QueueState, image_id: int, *, done: bool) -> None:
+    if state.ranking_id:
+        RankedImage.objects.filter(ranking_id=state.ranking_id, image_id=image_id).update(
+            is_done=done
+        )
+
+
+def _count_label(project: Project, change: int) -> QueueState:
+    state = state_of(project)
+    if change:
+        QueueState.objects.filter(pk=state.pk).update(
+            labels_since_round=Greatest(F("labels_since_round") + change, 0)
+        )
+    return state

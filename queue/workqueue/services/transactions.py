@@ -1,0 +1,27 @@
+"""What every write of the queue shares."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from django.db import IntegrityError, transaction
+
+Params = ParamSpec("Params")
+Answer = TypeVar("Answer")
+
+
+def retried_on_collision(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
+    """Run the transaction again when another one was faster at a unique constraint."""
+
+    @wraps(function)
+    def run(*args: Params.args, **kwargs: Params.kwargs) -> Answer:
+        for _ in range(4):
+            try:
+                with transaction.atomic():
+                    return function(*args, **kwargs)
+            except IntegrityError:
+                continue
+        with transaction.atomic():
+            return function(*args, **kwargs)
+
+    return run
