@@ -22,6 +22,9 @@ SORTED = pytest.mark.parametrize(
     [n for n, h in HEURISTICS.items() if h.needs in {"probabilities", "committee"}
      and not h.pick and not h.shuffles],
 )  # fmt: skip
+LOOKING = pytest.mark.parametrize(
+    "name", [n for n, h in HEURISTICS.items() if h.needs != "nothing"]
+)
 BATCHES = pytest.mark.parametrize("name", [n for n, h in HEURISTICS.items() if h.pick])
 
 
@@ -160,11 +163,9 @@ def test_a_pool_smaller_than_the_batch_is_served_whole(name, n):
     assert sorted(rank(name, pool[:n], head, members, labelled).order.tolist()) == list(range(n))
 
 
-@EVERY
+@LOOKING
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_embedding_that_is_not_finite_is_refused_and_named(name, bad):
-    if HEURISTICS[name].needs == "nothing":
-        pytest.skip("this heuristic does not look at embeddings")
     pool, head, members, labelled = world()
     pool = pool.copy()
     pool[17, 3] = bad
