@@ -309,6 +309,15 @@ def test_the_key_that_opened_a_dialog_and_enter_close_it(
     assert n_labelled(api, project) == 0
 
 
+def test_a_key_that_a_closed_dialog_still_receives_is_the_pages(label_page):
+    # The focus can stay in a dialog until the frame after it closed.
+    label_page.evaluate(
+        """() => document.querySelector("[data-dialog='help'] button").dispatchEvent(
+             new KeyboardEvent("keydown", { key: "i", bubbles: true, cancelable: true }))"""
+    )
+    label_page.wait_for_selector("[data-dialog='instructions'][open]", timeout=5_000)
+
+
 def test_help_and_instructions_open_and_close_by_keys(label_page):
     for key, name in (("?", "help"), ("i", "instructions")):
         label_page.keyboard.press(key)

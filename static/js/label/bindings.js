@@ -86,8 +86,10 @@ export function bindKeys(page, { session, screen, panel, classes }) {
   });
 }
 
-/** Whether a key belongs to the field that has the focus. */
+/** Whether a key belongs to the field that has the focus. A dialog just closed may keep the focus for a frame. */
 function isTyping({ key, target }) {
+  const dialog = target.closest?.("dialog");
+  if (dialog) return dialog.open;
   if (target.closest?.("input[type='range']")) return /^(Arrow|Home|End|Page)/.test(key);
-  return Boolean(target.closest?.("textarea, select, input, dialog"));
+  return Boolean(target.closest?.("textarea, select, input"));
 }
