@@ -64,16 +64,16 @@ def forecast(
         return None
     rng = np.random.default_rng(seed)
     drawn = rng.binomial(sizes, np.clip(y, 0.0, 1.0), size=(DRAWS, len(y))) / sizes
-    needs = [_labels_needed(x, curve, sizes) for curve in drawn]
-    gains = [_gain(x, curve, sizes) for curve in drawn]
+    curves = _fitted(x, np.vstack([y, drawn]), sizes.astype(np.float64))
+    needs, gains = curves.labels_needed(x[-1]), curves.gain(x[-1])
     # Needs can be infinite, so the percentiles are members of the list, never between two.
-    low, high = np.percentile(needs, [10, 90], method="nearest")
+    low, high = np.percentile(needs[1:], [10, 90], method="nearest")
     return Forecast(
-        labels_for_next_point=_finite(_labels_needed(x, y, sizes)),
+        labels_for_next_point=_finite(needs[0]),
         low=_finite(low),
         high=_finite(high),
-        gain=_gain(x, y, sizes),
-        gain_high=float(np.percentile(gains, 95)),
+        gain=float(gains[0]),
+        gain_high=float(np.percentile(gains[1:], 95)),
     )
 
 
@@ -81,35 +81,47 @@ def _finite(value: float) -> int | None:
     return round(value) if np.isfinite(value) else None
 
 
-def _fit(x: FloatArray, y: FloatArray, weights: FloatArray) -> tuple[float, float, float]:
-    """Return a, b, c of the best curve that rises (b >= 0) and stays at or below 1."""
-    best = (float(np.average(y, weights=weights)), 0.0, 1.0)
-    least = float((weights * (y - best[0]) ** 2).sum())
-    for c in EXPONENTS:
-        fallen = x**-c
-        mean_f, mean_y = np.average(fallen, weights=weights), np.average(y, weights=weights)
-        spread = float((weights * (fallen - mean_f) ** 2).sum())
-        if spread <= 0:
-            continue
-        b = max(-float((weights * (fallen - mean_f) * (y - mean_y)).sum()) / spread, 0.0)
-        a = min(float(mean_y + b * mean_f), 1.0)
-        loss = float((weights * (y - (a - b * fallen)) ** 2).sum())
-        if loss < least - 1e-12:
-            best, least = (a, b, float(c)), loss
-    return best
+@dataclass(frozen=True)
+class _Curves:
+    """Curves ``a - b * n ** -c``; only b and c matter for what is still to come. Shape (n,) each."""
+
+    b: FloatArray
+    c: FloatArray
+
+    def labels_needed(self, today: float) -> FloatArray:
+        """Return the labels beyond today's for one more point; infinite beyond the horizon."""
+        left = self.b * today**-self.c - STEP
+        rises = left > 0
+        reached = np.full(len(self.b), np.inf)
+        np.power(self.b / np.where(rises, left, 1.0), 1.0 / self.c, out=reached, where=rises)
+        return np.where(reached <= HORIZON * today, reached - today, np.inf)
+
+    def gain(self, today: float) -> FloatArray:
+        """Return the accuracy that 10 % more labels should bring."""
+        return self.b * (today**-self.c - (1.1 * today) ** -self.c)
 
 
-def _labels_needed(x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
-    a, b, c = _fit(x, y, weights)
-    today = float(x[-1])
-    left = a - (a - b * today**-c) - STEP
-    if b <= 0 or left <= 0:
-        return np.inf
-    reached = (b / left) ** (1.0 / c)
-    return reached - today if reached <= HORIZON * today else np.inf
+def _fitted(x: FloatArray, y: FloatArray, weights: FloatArray) -> _Curves:
+    """Fit every row of y by weighted least squares: curves that rise and stay at or below 1.
 
+    For a given exponent the best a and b follow directly; the exponents are tried one by one.
 
-def _gain(x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
-    _, b, c = _fit(x, y, weights)
-    today = float(x[-1])
-    return float(b * (today**-c - (1.1 * today) ** -c))
+    Args:
+        x: shape (n_points,).
+        y: shape (n_curves, n_points).
+        weights: shape (n_points,).
+    """
+    share = weights / weights.sum()
+    mean_y = y @ share
+    b, c = np.zeros(len(y)), np.ones(len(y))
+    least = ((y - mean_y[:, None]) ** 2) @ share
+    for exponent in EXPONENTS:
+        fallen = x**-exponent
+        around = fallen - fallen @ share
+        slope = np.maximum(-(y @ (share * around)) / (around**2 @ share), 0.0)
+        top = np.minimum(mean_y + slope * (fallen @ share), 1.0)
+        loss = ((y - (top[:, None] - slope[:, None] * fallen)) ** 2) @ share
+        better = loss < least - 1e-12
+        b, c = np.where(better, slope, b), np.where(better, exponent, c)
+        least = np.where(better, loss, least)
+    return _Curves(b, c)
