@@ -83,7 +83,7 @@ def _finite(value: float) -> int | None:
 
 @dataclass(frozen=True)
 class _Curves:
-    """Curves ``a - b * n ** -c``; only b and c matter for what is still to come. Shape (n,) each."""
+    """Curves ``a - b * n ** -c``; b and c tell what is still to come. Shape (n_curves,) each."""
 
     b: FloatArray
     c: FloatArray

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 import torch
+
+Value = TypeVar("Value")
 
 
 def on_every_core(do: Callable[[int], None], blocks: Iterable[int]) -> None:
@@ -27,3 +30,27 @@ def on_every_core(do: Callable[[int], None], blocks: Iterable[int]) -> None:
                 pass
     finally:
         torch.set_num_threads(threads)
+
+
+class computed_once(Generic[Value]):  # noqa: N801 - read like a property
+    """A property that keeps its first value in the object, for objects that stay in one thread.
+
+    ``functools.cached_property`` of Python 3.11 holds one lock for all objects of a class, so that
+    only one core at a time computes.
+
+    Source: https://docs.python.org/3/library/functools.html#functools.cached_property
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        """Keep what computes the value."""
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Note under which name objects keep the value; from then on Python finds it there."""
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Value:
+        """Compute the value of an object that has none yet."""
+        value = instance.__dict__[self._name] = self._compute(instance)
+        return value

@@ -7,7 +7,6 @@ the batch is picked from. The formulas with their sources are in docs/heuristics
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from ml.arrays import FloatArray, IntArray
 from ml.heads import Head, to_probabilities
 from ml.heuristics import batch, committee, uncertainty
 from ml.heuristics.batch import Shortlist
+from ml.parallel import computed_once
 
 __all__ = ["DEFAULT_HEURISTIC", "HEURISTICS", "Heuristic", "ScoredBlock", "Shortlist"]
 
@@ -44,7 +44,7 @@ class ScoredBlock:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @cached_property
+    @computed_once
     def embeddings(self) -> FloatArray:
         """The embeddings, (n, dim) float16."""
         return self.read()
@@ -65,17 +65,17 @@ class ScoredBlock:
             raise ValueError("this heuristic needs a trained head")
         return self.head
 
-    @cached_property
+    @computed_once
     def logits(self) -> FloatArray:
         """What the head says before its temperature, (n, n_classes)."""
         return self.trained_head.logits(self.embeddings)
 
-    @cached_property
+    @computed_once
     def probabilities(self) -> FloatArray:
         """Calibrated class probabilities, (n, n_classes)."""
         return to_probabilities(self.logits / self.trained_head.temperature, self.kind)
 
-    @cached_property
+    @computed_once
     def members_probabilities(self) -> FloatArray:
         """What each member says, (n_members, n, n_classes)."""
         return np.stack([member.probabilities(self.embeddings) for member in self.members])

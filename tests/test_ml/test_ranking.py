@@ -1,9 +1,11 @@
 """One contract for every entry of the registry, tested through the ranking the queue uses."""
 
+import threading
 from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -204,6 +206,31 @@ def test_how_the_pool_is_cut_into_blocks_changes_nothing(name, monkeypatch):
 
     assert cut.scores == pytest.approx(whole.scores, abs=1e-6, nan_ok=True)
     assert len(set(cut.order[:20]) & set(whole.order[:20])) >= 18
+
+
+@pytest.fixture
+def two_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_cores_compute_at_the_same_time(two_cores, monkeypatch):
+    pool, head, members, labelled = world()
+    monkeypatch.setattr(ranking, "BLOCK_ROWS", len(pool) // 2)
+    both_compute = threading.Barrier(2)
+
+    class MeetingHead(LogisticHead):
+        def logits(self, embeddings):
+            # Breaks, and fails the ranking, where one core waits until the other has finished.
+            both_compute.wait(timeout=10)
+            return super().logits(embeddings)
+
+    meeting = MeetingHead(head.weights, head.bias, head.mean, head.scale)
+    rank("margin", pool, meeting, members, labelled, spread_duplicates=False)
+
+    assert not both_compute.broken
 
 
 def test_only_the_top_is_sorted_and_it_is_the_top_of_a_full_sort():
