@@ -4,7 +4,6 @@ Labeling never waits: the old ranking serves until the flip, which is one short 
 whose worker dies is started again by the sweeper; nothing of a dead attempt is ever pointed to.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -23,16 +22,14 @@ from workqueue.models import (
     ModelVersion,
     QueueSettings,
     QueueState,
-    RankedImage,
     Ranking,
     Round,
     Segment,
 )
+from workqueue.rankings import overlap_with_former, write_ranking
 from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
 from workqueue.training import Learned, Stopwatch, learn
 
-INSERT_AT_ONCE = 1000
-COLD_START = "typiclust"
 SETTINGS_KEPT = [
     "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "training",
     "head", "spread_duplicates", "balance_classes", "version",
@@ -68,8 +65,12 @@ def run_round(run: JobRun) -> None:
     model = _save_model(run, round_, labelled, trained, watch)
     run.progress(3, 4, "writing the new order")
     with watch.step("write"):
-        ranking = _write_ranking(run, round_, labelled, pool, ranked, model, config)
-    overlap = _overlap(project, pool, ranking)
+        ranking = (
+            write_ranking(run, config, pool, ranked, class_ids=labelled.class_ids, model=model)
+            if ranked
+            else None
+        )
+    overlap = overlap_with_former(project, pool, ranking) if ranking else None
     with run.commit():
         _flip(project, ranking, model, seen)
         Round.objects.filter(pk=round_.pk).update(
@@ -217,74 +218,6 @@ def _save_model(
             n_labels=len(labelled),
             metrics=trained.metrics,
         )
-
-
-def _write_ranking(
-    run: JobRun,
-    round_: Round,
-    labelled: learning.LabelledSet,
-    pool: learning.Pool,
-    ranked: learning.RankedPool | None,
-    model: ModelVersion | None,
-    config: QueueSettings,
-) -> Ranking | None:
-    """Write the positions in short transactions; nothing points to them before the flip."""
-    if ranked is None:
-        return None
-    project = round_.project
-    last = Ranking.objects.filter(project=project).order_by("-number").first()
-    is_cold = ranked.heuristic == COLD_START and config.heuristic != COLD_START
-    kind = Ranking.Kind.COVERAGE if is_cold else Ranking.Kind.HEURISTIC
-    with run.step():
-        ranking = Ranking.objects.create(
-            project=project,
-            number=last.number + 1 if last else 1,
-            kind=kind,
-            heuristic=Ranking.Kind.COVERAGE if is_cold else ranked.heuristic,
-            model_version=model,
-            n_pool=len(pool),
-            n_candidates=ranked.n_candidates,
-            n_positions=len(ranked.selection.order),
-        )
-    positions = list(_positions(ranking, pool, ranked, labelled.class_ids))
-    for start in range(0, len(positions), INSERT_AT_ONCE):
-        with run.step():
-            RankedImage.objects.bulk_create(positions[start : start + INSERT_AT_ONCE])
-    return ranking
-
-
-def _positions(
-    ranking: Ranking, pool: learning.Pool, ranked: learning.RankedPool, class_ids: list[int]
-) -> Iterator[RankedImage]:
-    selection = ranked.selection
-    for index, row in enumerate(selection.order.tolist()):
-        explored = bool(selection.explored[index])
-        tops = ranked.top_classes.get(row, [])
-        yield RankedImage(
-            ranking=ranking,
-            position=index + 1,
-            image_id=int(pool.image_ids[row]),
-            score=ranked.scores.get(row),
-            explored=explored,
-            draw_probability=float(selection.draw_probability[index]) if explored else None,
-            top_classes=[[class_ids[which], probability] for which, probability in tops],
-        )
-
-
-def _overlap(project: Project, pool: learning.Pool, ranking: Ranking | None) -> float | None:
-    """Return which part of the former ranking's top 100 (as far as still open) is there again."""
-    former = state_of(project).ranking
-    if former is None or ranking is None:
-        return None
-    still_open = set(pool.image_ids.tolist())
-    before = [pk for pk in _top(former) if pk in still_open]
-    now = set(_top(ranking))
-    return round(sum(pk in now for pk in before) / len(before), 4) if before else None
-
-
-def _top(ranking: Ranking) -> list[int]:
-    ranked = RankedImage.objects.filter(ranking=ranking, explored=False).order_by("position")
-    return list(ranked.values_list("image_id", flat=True)[:100])
 
 
 def _flip(project: Project, ranking: Ranking | None, model: ModelVersion | None, seen: int) -> None:
