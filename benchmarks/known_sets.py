@@ -88,11 +88,9 @@ def of_pictures(source: Path, name: str) -> Split:
     with tempfile.TemporaryDirectory() as folder:
         files = read_oracle(source, unpack_into=Path(folder))
         backbone = backbones.load_backbone(
-            "efficientnet_lite0", cache_dir=Path(folder) / "backbones", threads=THREADS
+            "efficientnet_lite0", cache_dir=Path(folder) / "backbones"
         )
-        embedded = embeddings.embed_files(
-            [file.path for file in files], backbone, decode_threads=THREADS
-        )
+        embedded = embeddings.embed_files([file.path for file in files], backbone, threads=THREADS)
     kept = [files[index] for index in embedded.kept]
     is_test = _test_part(kept)
     vectors = np.asarray(embedded.vectors, dtype=np.float32)

@@ -57,7 +57,8 @@ class Backbone:
     Attributes:
         spec: what it is.
         runtime: what it runs on, for people.
-        embed: pictures (n, 3, size, size) float32 to embeddings (n, dim) float32.
+        embed: pictures (n, 3, size, size) float32 to embeddings (n, dim) float32; several threads
+            may call it at once, and in onnxruntime each call uses one core.
     """
 
     spec: BackboneSpec
@@ -77,9 +78,7 @@ BACKBONES: dict[str, BackboneSpec] = {
 }
 
 
-def load_backbone(
-    name: str, *, cache_dir: Path, threads: int = 2, device: str | None = None
-) -> Backbone:
+def load_backbone(name: str, *, cache_dir: Path, device: str | None = None) -> Backbone:
     """Load a backbone for inference.
 
     On a CPU it runs through onnxruntime, about three times as fast as torch; the export is made
@@ -88,7 +87,6 @@ def load_backbone(
     Args:
         name: a name of :data:`BACKBONES`.
         cache_dir: where the export is kept.
-        threads: CPU threads to use.
         device: ``cpu`` or ``cuda``; None takes a GPU when there is one.
 
     Raises:
@@ -98,23 +96,20 @@ def load_backbone(
     spec = BACKBONES[name]
     device = device or best_device()
     if device == "cpu":
-        return exported_backbone(spec, network, cache_dir=cache_dir, threads=threads)
+        return exported_backbone(spec, network, cache_dir=cache_dir)
     return torch_backbone(spec, network, device)
 
 
-def exported_backbone(
-    spec: BackboneSpec, network: nn.Module, *, cache_dir: Path, threads: int
-) -> Backbone:
+def exported_backbone(spec: BackboneSpec, network: nn.Module, *, cache_dir: Path) -> Backbone:
     """Return a network that runs through onnxruntime; in torch where that is missing.
 
     Args:
         spec: what the network sees and gives.
         network: in torch.
         cache_dir: where the export is looked for and kept, under the name of the spec.
-        threads: CPU threads to use.
     """
     try:
-        return Backbone(spec, "onnxruntime", _onnx_embed(spec, network, cache_dir, threads))
+        return Backbone(spec, "onnxruntime", _onnx_embed(spec, network, cache_dir))
     except ImportError as error:
         logger.warning("onnxruntime or onnx is missing, embedding is slower: %s", error)
         return torch_backbone(spec, network, "cpu")
@@ -202,12 +197,13 @@ def torch_embed(network: nn.Module, device: str) -> Callable[[FloatArray], Float
 
 
 def _onnx_embed(
-    spec: BackboneSpec, network: nn.Module, cache_dir: Path, threads: int
+    spec: BackboneSpec, network: nn.Module, cache_dir: Path
 ) -> Callable[[FloatArray], FloatArray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # Each caller's own thread: callers on several cores are faster than one call on all of them.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     file = _exported(spec, network, cache_dir)
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from ml.arrays import FloatArray
 from ml.backbones import BackboneSpec
-from ml.embeddings import decode_ahead
 from ml.heads import CorruptModelError, Head, LogisticHead, read_beside, save_head
+from ml.pictures import decode_ahead
 from ml.training import HeadConfig, balanced_weights, data_loss, decay, fit_head
 
 NETWORK = "network.safetensors"

@@ -6,28 +6,43 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+Block = TypeVar("Block")
+Result = TypeVar("Result")
 Value = TypeVar("Value")
 
 
-def on_every_core(do: Callable[[int], None], blocks: Iterable[int]) -> None:
-    """Call ``do`` for every block, as many at once as torch may use threads.
+def _nothing(result: object) -> None:
+    pass
 
-    torch and numpy let other threads run while they compute. Meanwhile torch itself uses one thread
-    a call, so that threads do not wait for each other.
+
+def on_every_core(
+    do: Callable[[Block], Result],
+    blocks: Iterable[Block],
+    *,
+    then: Callable[[Result], None] = _nothing,
+    cores: int | None = None,
+) -> None:
+    """Call ``do`` for every block, on several cores at once.
+
+    torch, numpy and onnxruntime let other threads run while they compute. Meanwhile torch itself
+    uses one thread a call, so that threads do not wait for each other.
 
     Args:
-        do: called once a block, from several threads; writes its result where no other does.
+        do: called once a block, from several threads.
         blocks: what it is called with.
+        then: called in this thread with what ``do`` returned, in the order of the blocks; may raise
+            to leave the rest undone.
+        cores: as many as torch may use threads without.
 
     Raises:
-        Exception: what ``do`` raised for the first block that failed.
+        Exception: what ``do`` raised for the first block that failed, or ``then``.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(do, blocks):
-                pass
+        with ThreadPoolExecutor(cores or threads) as pool:
+            for result in pool.map(do, blocks):
+                then(result)
     finally:
         torch.set_num_threads(threads)
 

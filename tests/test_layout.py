@@ -12,11 +12,11 @@ APPS = [
 ]
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
-    "running.py", "simulation.py",
+    "rankings.py", "running.py", "simulation.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",
-    "update_or_create",
+    "update_or_create", "executemany",
 }  # fmt: skip
 
 

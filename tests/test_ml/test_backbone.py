@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +51,32 @@ def test_a_file_that_cannot_be_read_stops_no_other(backbone, tmp_path):
     assert sorted(embedded.failures) == [1, 3]
     assert embedded.vectors.shape == (3, 1280)
     assert embedded.vectors.dtype == np.float16
+
+
+def test_who_watches_is_told_in_order_and_may_stop_the_rest(tmp_path):
+    paths = [tmp_path / f"{index}.jpg" for index in range(40)]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    seen, told = [], []
+    spec = backbones.BackboneSpec("tiny", 4, 8, "lite", "1")
+
+    def embed(batch):
+        seen.append(len(batch))
+        time.sleep(0.01)
+        return np.ones((len(batch), 4), np.float32)
+
+    def on_batch(n_done):
+        told.append(n_done)
+        if n_done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embeddings.embed_files(
+            paths, backbones.Backbone(spec, "none", embed), batch_size=2, on_batch=on_batch
+        )
+
+    assert told == [2, 4, 6]
+    assert len(seen) < 10
 
 
 def test_the_same_picture_gets_the_same_embedding_whatever_is_beside_it(backbone, tmp_path):

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from tiny_backbone import SPEC, tiny_network
 
-from ml import backbones, calibration, embeddings, fine_tuning, heads, training
+from ml import backbones, calibration, embeddings, fine_tuning, heads, pictures, training
 from ml.arrays import BadArrayError
 from ml.fine_tuning import FineTuningConfig
 
@@ -148,13 +148,13 @@ def test_pictures_that_cannot_be_learned_from_are_named_and_the_others_go_on(
     paths[3] = tmp_path / "missing.png"
     paths[7] = tmp_path / "torn.png"
     paths[7].write_bytes(b"no picture")
-    seen = embeddings.preprocess
+    seen = pictures.preprocess
 
     def preprocess(image, spec):
         pixels = seen(image, spec)
         return pixels * np.nan if image.filename.endswith("11.png") else pixels
 
-    monkeypatch.setattr(embeddings, "preprocess", preprocess)
+    monkeypatch.setattr(pictures, "preprocess", preprocess)
     tuned = fine_tuning.fine_tune(
         tiny_network(), SPEC, paths, frozen, targets, n_classes=3, config=CONFIG
     )

@@ -127,9 +127,7 @@ def embedder(network: nn.Module, *, n_images: int) -> Backbone:
     if device != "cpu" or n_images < EXPORT_FROM:
         return backbones.torch_backbone(spec, network, device)
     with tempfile.TemporaryDirectory() as folder:
-        return backbones.exported_backbone(
-            spec, network, cache_dir=Path(folder), threads=settings.THREADS
-        )
+        return backbones.exported_backbone(spec, network, cache_dir=Path(folder))
 
 
 def embed_labelled(
@@ -252,7 +250,7 @@ def _embed(image_ids: IntArray, backbone: Backbone, go_on: Callable[[int, int], 
             break
         with tempfile.TemporaryDirectory() as folder:
             paths = _thumbnails(image_ids[start : start + SLICE], Path(folder))
-            found = embeddings.embed_files(paths, backbone, decode_threads=settings.THREADS)
+            found = embeddings.embed_files(paths, backbone, threads=settings.THREADS)
         vectors[len(kept) : len(kept) + len(found.kept)] = found.vectors
         kept += (start + found.kept).tolist()
     return _Embedded(np.array(kept, dtype=np.int64), vectors[: len(kept)], is_complete)
@@ -284,5 +282,5 @@ def embed_paths_with(model: ModelVersion, paths: Sequence[Path]) -> tuple[FloatA
     folder = settings.MODELS_ROOT / model.folder
     network = fine_tuning.load_fine_tuned(folder, backbones.load_network(BACKBONE))
     backbone = embedder(network, n_images=len(paths))
-    found = embeddings.embed_files(list(paths), backbone, decode_threads=settings.THREADS)
+    found = embeddings.embed_files(list(paths), backbone, threads=settings.THREADS)
     return found.vectors, found.kept.tolist()

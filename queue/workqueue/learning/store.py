@@ -30,9 +30,7 @@ def warm_up() -> None:
 @lru_cache(maxsize=1)
 def backbone() -> backbones.Backbone:
     """Return the frozen backbone, loaded once per process."""
-    return backbones.load_backbone(
-        BACKBONE, cache_dir=settings.BACKBONES_ROOT, threads=settings.THREADS
-    )
+    return backbones.load_backbone(BACKBONE, cache_dir=settings.BACKBONES_ROOT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +49,7 @@ def embed_images(
     with tempfile.TemporaryDirectory() as folder:
         paths = [local_file(image.thumbnail_name, Path(folder)) for image in images]
         embedded = embeddings.embed_files(
-            paths, backbone(), decode_threads=settings.THREADS, on_batch=on_batch
+            paths, backbone(), threads=settings.THREADS, on_batch=on_batch
         )
     segment = (
         embedding_store.write_segment(settings.EMBEDDINGS_ROOT, embedded.vectors)
@@ -71,7 +69,7 @@ def embed_paths(paths: Sequence[Path]) -> tuple[Any, list[int]]:
     Returns:
         The embeddings, (n_kept, dim) float16, and the indices of the files they belong to.
     """
-    embedded = embeddings.embed_files(list(paths), backbone(), decode_threads=settings.THREADS)
+    embedded = embeddings.embed_files(list(paths), backbone(), threads=settings.THREADS)
     return embedded.vectors, [int(index) for index in embedded.kept]
 
 
