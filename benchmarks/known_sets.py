@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ DEFAULT_DATA = ROOT.parent / "shared" / "data"
 SETS = ["fashion_mnist", "cifar10", "clothing10", "cifar10_long_tail"]
 PCA_DIMS = 128
 TAIL = 100  # the largest class of the long tail has so many times the images of the smallest
+BACKBONE = backbones.DEFAULT_BACKBONE
 THREADS = 2
 
 
@@ -42,24 +44,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
     parser.add_argument("--folder", type=Path, help="a labelled folder or archive instead")
+    parser.add_argument("--cifar10", type=Path, help="the folder benchmarks.cifar10 wrote")
+    parser.add_argument("--cache", type=Path, help="a folder where embeddings are kept")
 
 
 def load(options: argparse.Namespace) -> Iterator[Split]:
     """Yield the sets asked for; what is not there is named and left out."""
     if options.folder:
-        yield of_pictures(options.folder, options.folder.stem)
+        yield of_pictures(options.folder, options.folder.stem, options.cache)
         return
     cifar10: Split | None = None
     for name in options.sets:
         source = options.data / FILES[name]
+        if name.startswith("cifar10"):
+            source = options.cifar10 or source
         if not source.exists():
             print(f"{name}: left out, {source.name} is not in {options.data} (see --data)")
         elif name == "fashion_mnist":
             yield fashion_mnist(source)
         elif name == "clothing10":
-            yield of_pictures(source, name)
+            yield of_pictures(source, name, options.cache)
         else:
-            cifar10 = cifar10 or of_pictures(source, "cifar10")
+            cifar10 = cifar10 or of_pictures(source, "cifar10", options.cache)
             yield cifar10 if name == "cifar10" else long_tail(cifar10)
 
 
@@ -80,28 +86,48 @@ def fashion_mnist(file: Path) -> Split:
     return Split("fashion_mnist", pool, test)
 
 
-def of_pictures(source: Path, name: str) -> Split:
-    """Embed pictures with the product's backbone, and reduce them to the pool's principal axes.
+def of_pictures(
+    source: Path, name: str, cache: Path | None = None, *, reduce: bool = True
+) -> Split:
+    """Embed pictures with the product's backbone.
 
-    The reduction only saves time: a replay fits thousands of heads.
+    Args:
+        source: the labelled folder or archive.
+        name: of the set.
+        cache: where the embeddings are kept for the next benchmark.
+        reduce: to the pool's principal axes; it only saves time, a replay fits thousands of heads.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        files = read_oracle(source, unpack_into=Path(folder))
-        backbone = backbones.load_backbone(
-            "efficientnet_lite0", cache_dir=Path(folder) / "backbones"
-        )
-        embedded = embeddings.embed_files([file.path for file in files], backbone, threads=THREADS)
-    kept = [files[index] for index in embedded.kept]
-    is_test = _test_part(kept)
-    vectors = np.asarray(embedded.vectors, dtype=np.float32)
-    vectors = _reduced(vectors, vectors[~is_test])
-    classes = sorted({file.class_name for file in kept})
-    said = np.array([classes.index(file.class_name) for file in kept])
+    kept = cache and cache / f"{source.stem}-{backbones.BACKBONES[BACKBONE].version}.npz"
+    if not kept or not kept.exists():
+        arrays = _embedded(source)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(kept, **arrays)
+    else:
+        arrays = dict(np.load(kept))
+    vectors, said, is_test = arrays["vectors"], arrays["said"], arrays["is_test"]
+    if reduce:
+        vectors = _reduced(vectors, vectors[~is_test])
+    n_classes = int(said.max()) + 1
     return Split(
         name,
-        KnownSet(vectors[~is_test], said[~is_test], len(classes)),
-        KnownSet(vectors[is_test], said[is_test], len(classes)),
+        KnownSet(vectors[~is_test], said[~is_test], n_classes),
+        KnownSet(vectors[is_test], said[is_test], n_classes),
     )
+
+
+def _embedded(source: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = read_oracle(source, unpack_into=Path(folder))
+        backbone = backbones.load_backbone(BACKBONE, cache_dir=Path(folder) / "backbones")
+        embedded = embeddings.embed_files([file.path for file in files], backbone, threads=THREADS)
+    kept = [files[index] for index in embedded.kept]
+    classes = sorted({file.class_name for file in kept})
+    return {
+        "vectors": np.asarray(embedded.vectors, dtype=np.float32),
+        "said": np.array([classes.index(file.class_name) for file in kept]),
+        "is_test": _test_part(kept),
+    }
 
 
 def _test_part(files: list[LabelledFile]) -> BoolArray:

@@ -69,11 +69,11 @@ class Backbone:
 BACKBONES: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
-        BackboneSpec(DEFAULT_BACKBONE, 1280, 224, "lite", "1", bundled=True),
-        BackboneSpec("resnet50", 2048, 224, "imagenet", "1"),
-        BackboneSpec("mobilenet_v3_large", 960, 224, "imagenet", "1"),
-        BackboneSpec("convnext_tiny", 768, 224, "imagenet", "1"),
-        BackboneSpec("vit_b_16", 768, 224, "imagenet", "1"),
+        BackboneSpec(DEFAULT_BACKBONE, 1280, 224, "lite", "2", bundled=True),
+        BackboneSpec("resnet50", 2048, 224, "imagenet", "2"),
+        BackboneSpec("mobilenet_v3_large", 960, 224, "imagenet", "2"),
+        BackboneSpec("convnext_tiny", 768, 224, "imagenet", "2"),
+        BackboneSpec("vit_b_16", 768, 224, "imagenet", "2"),
     )
 }
 

@@ -10,18 +10,20 @@ from PIL import Image
 from ml.arrays import FloatArray
 from ml.backbones import BackboneSpec
 
-# The network sees the middle of the picture: its short side but for this margin.
-CROP_MARGIN = 32
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
 
 
 def preprocess(image: Image.Image, spec: BackboneSpec) -> FloatArray:
-    """Return what the backbone sees of a picture, (3, size, size) float32."""
+    """Return what the backbone sees of a picture, (3, size, size) float32.
+
+    It sees the largest square in the middle. Leaving a margin off, as classifiers trained on
+    ImageNet do, cost about one point of accuracy (docs/benchmarks.md, "What the backbone sees").
+    """
     upright = image.convert("RGB")
     width, height = upright.size
     size = spec.input_size
-    side = min(width, height) * size / (size + CROP_MARGIN)
+    side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     cropped = upright.resize(
         (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)

@@ -4,6 +4,7 @@ Labeling never waits: the old ranking serves until the flip, which is one short 
 whose worker dies is started again by the sweeper; nothing of a dead attempt is ever pointed to.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -30,6 +31,8 @@ from workqueue.rankings import overlap_with_former, write_ranking
 from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
 from workqueue.training import Learned, Stopwatch, learn
 
+# So that a mistake can be looked into; each network takes some megabytes.
+NETWORKS_KEPT = 5
 SETTINGS_KEPT = [
     "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "training",
     "head", "spread_duplicates", "balance_classes", "version",
@@ -98,6 +101,14 @@ def run_round(run: JobRun) -> None:
             },
         )
         request_round_if_due(project=project)
+    if trained and trained.network:
+        learning.drop_networks(_old_networks(project))
+
+
+def _old_networks(project: Project) -> Iterable[ModelVersion]:
+    """Return model versions whose networks nobody will embed with again."""
+    tuned = ModelVersion.objects.filter(project=project, training=QueueSettings.Training.FINE_TUNE)
+    return tuned.order_by("-number")[NETWORKS_KEPT : 4 * NETWORKS_KEPT]
 
 
 def round_failed(job_id: int) -> None:

@@ -10,7 +10,7 @@ from annotator.accounts.models import Role
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image
 from ml import backbones, embedding_store, embeddings, fine_tuning
-from workqueue import learning, services, simulation, training
+from workqueue import learning, rounds, services, simulation, training
 from workqueue.heuristics import training_cost
 from workqueue.learning import fine_tuning as project_fine_tuning
 from workqueue.learning import store
@@ -263,6 +263,24 @@ def test_candidates_there_is_no_time_for_are_left_out_and_the_round_says_so(sett
     assert done.state == Round.State.DONE
     assert done.ranking.n_positions == 10
     assert "Of 12 images the rank budget allows 10 were embedded anew" in done.note
+
+
+def test_only_the_newest_networks_stay_on_disk_and_every_head_does(setting, monkeypatch):
+    project, user, truth = setting
+    monkeypatch.setattr(rounds, "NETWORKS_KEPT", 2)
+    label(project, user, truth, 20)
+    for _ in range(4):
+        rank_again(project)
+
+    folders = [
+        settings.MODELS_ROOT / model.folder
+        for model in ModelVersion.objects.filter(project=project).order_by("-number")
+    ]
+
+    has_network = [(folder / fine_tuning.NETWORK).exists() for folder in folders]
+    assert has_network == [True, True] + [False] * (len(folders) - 2)
+    assert len(folders) >= 4
+    assert all((folder / "model.safetensors").exists() for folder in folders)
 
 
 def test_files_that_cannot_be_read_any_more_stop_nothing(setting):

@@ -5,6 +5,7 @@ Imported by workers alone: it loads torch, and the web process must never do tha
 
 from workqueue.learning.fine_tuning import (
     FineTuningError,
+    drop_networks,
     embed_candidates,
     embed_labelled,
     embed_paths_with,
@@ -59,6 +60,7 @@ __all__ = [
     "agreement",
     "bake_off",
     "compact",
+    "drop_networks",
     "embed_candidates",
     "embed_images",
     "embed_labelled",

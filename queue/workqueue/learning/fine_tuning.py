@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,12 @@ def _thumbnails(image_ids: IntArray, folder: Path) -> list[Path]:
     """Return the files the frozen network was shown; from a bucket they are fetched to a folder."""
     images = Image.objects.only("project_id", "key").in_bulk(image_ids.tolist())
     return [local_file(images[pk].thumbnail_name, folder) for pk in image_ids.tolist()]
+
+
+def drop_networks(models: Iterable[ModelVersion]) -> None:
+    """Delete the networks of model versions; their heads and figures stay."""
+    for model in models:
+        (settings.MODELS_ROOT / model.folder / fine_tuning.NETWORK).unlink(missing_ok=True)
 
 
 def embed_paths_with(model: ModelVersion, paths: Sequence[Path]) -> tuple[FloatArray, list[int]]:
