@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from django.db.backends.sqlite3.operations import DatabaseOperations
+from django.db.backends.sqlite3.base import DatabaseOperations
 from rest_framework.test import APIClient
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
