@@ -178,7 +178,7 @@ def _audit_rows(manifest: archives.Manifest) -> None:
 
 
 def _remove_others(manifest: archives.Manifest) -> None:
-    """Delete files that were here before: a model of a lost round would be in the next one's way."""
+    """Delete what was here before: a model of a lost round would be in the way of the next."""
     for store_name, store in stores.stores().items():
         for name in list(_names_in(store)):
             if f"{store_name}/{name}" not in manifest.files:

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import subprocess
@@ -9,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.db import connection
-from factories import make_images, make_member, make_project, now
+from factories import make_images, make_member, make_project, now, store_files
 from queue_kit import DIM, do_open_jobs, embed, label
 
-from annotator.labeling.models import Image
 from workqueue import services
 from workqueue.models import ModelVersion
 from workqueue.requests import request_round, state_of
@@ -24,15 +20,6 @@ from workqueue.requests import request_round, state_of
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def store_files(images):
-    """Give the images files whose hashes their rows know."""
-    for image in images:
-        content = f"bytes of {image.pk}".encode()
-        Image.objects.filter(pk=image.pk).update(sha256=hashlib.sha256(content).hexdigest())
-        for name in (image.original_name, image.display_name, image.thumbnail_name):
-            default_storage.save(name, ContentFile(content))
 
 
 @pytest.fixture
