@@ -10,7 +10,7 @@ deleted in between shows as missing, and then the database is asked again.
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,9 +73,10 @@ def _taken(work: Path, now: datetime) -> Iterator[_Taken]:
     """Hold one moment: the database written to a file, what it names listed, files pinned."""
     seen_missing: list[str] | None = None
     for _ in range(SNAPSHOTS_AT_MOST):
-        with databases.snapshot(work) as snapshot:
-            files = [*stores.segments(snapshot.using), *stores.models(snapshot.using)]
-            with stores.pinned(files) as pins:
+        with ExitStack() as held:
+            with databases.snapshot(work) as snapshot:
+                files = [*stores.segments(snapshot.using), *stores.models(snapshot.using)]
+                pins = held.enter_context(stores.pinned(files))
                 # What two snapshots miss was not deleted between a snapshot and its pins.
                 if pins.missing and pins.missing != seen_missing:
                     seen_missing = pins.missing
@@ -88,8 +89,11 @@ def _taken(work: Path, now: datetime) -> Iterator[_Taken]:
                     rows=snapshot.rows(),
                     missing=pins.missing,
                 )
-                yield _Taken(manifest, snapshot.dump(), list(stores.images(snapshot.using)), pins)
-                return
+                images = list(stores.images(snapshot.using))
+                taken = _Taken(manifest, snapshot.dump(), images, pins)
+            # The snapshot has ended: PostgreSQL need not keep old rows while files are copied.
+            yield taken
+            return
     raise BackupRefusedError(
         "Files were deleted again and again while the database was read. Try again in a minute."
     )

@@ -14,8 +14,6 @@ class Command(BaseCommand):
     """``manage.py restore FILE``: everything is verified before anything is changed."""
 
     help = "Replace this installation, which must be stopped, by the one in a backup."
-    # The backup brings its own tables.
-    requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the arguments."""
