@@ -52,10 +52,7 @@ SQLITE_WANTED = {
 def database_mode() -> Finding:
     """Labels that were answered must last, and people must not wait for each other."""
     if connection.vendor == "sqlite":
-        faults, version = (
-            _sqlite_faults(),
-            ".".join(map(str, connection.Database.sqlite_version_info)),
-        )
+        faults, version = _sqlite_faults(), _scalar("SELECT sqlite_version()")
     else:
         shown = {name: _scalar(f"SHOW {name}") for name in ("synchronous_commit", "fsync")}
         faults, version = postgresql_faults(shown), _scalar("SHOW server_version")
@@ -138,7 +135,7 @@ def broker() -> Finding:
     queue, token = f"doctor-{uuid.uuid4().hex}", uuid.uuid4().hex
     with current_app.connection_for_write() as link:
         link.ensure_connection(max_retries=1, timeout=5)
-        channel = link.default_channel
+        channel: Any = link.default_channel
         # The default exchange takes a message to the queue of that name without declaring it.
         Producer(channel).publish({"token": token}, exchange="", routing_key=queue)
         message = channel.basic_get(queue, no_ack=True)
