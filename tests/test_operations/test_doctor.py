@@ -12,12 +12,13 @@ from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 from factories import class_of, make_images, make_member, make_project, now, store_files
 from kombu import Connection
 
 from annotator.jobs import services as jobs
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation, Image
+from annotator.labeling.models import Image
 from annotator.operations import checks, databases, doctor
 from ml import embedding_store
 from workqueue import self_test, services
@@ -117,13 +118,13 @@ def test_clocks_that_agree_are_ok_and_others_have_failed(monkeypatch):
     assert "3600 s away" in doctor.examine("clock").text
 
 
-def test_a_label_from_the_future_is_a_warning():
+def test_a_label_from_the_future_is_a_warning(monkeypatch):
     project = make_project()
     (image,) = make_images(project, 1)
-    annotation = labeling.record_annotation(
-        image=image, author=make_member(project), class_ids=[class_of(project).pk]
-    )
-    Annotation.objects.filter(pk=annotation.pk).update(created_at=now() + timedelta(hours=1))
+    person, later = make_member(project), now() + timedelta(hours=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(timezone, "now", lambda: later)
+        labeling.record_annotation(image=image, author=person, class_ids=[class_of(project).pk])
 
     assert "the clock was set back" in doctor.examine("clock").text
     assert status_of("clock") == "warning"
