@@ -69,7 +69,11 @@ def submit(
         return Submitted(known.answer, replayed=True)
     lease = lease_of(user, project, lease_token)
     labeling.check_classes(project, class_ids)
-    image = Image.objects.select_for_update().select_related("project").get(pk=lease.image_id)
+    image = (
+        Image.objects.select_for_update(of=("self",))
+        .select_related("project")
+        .get(pk=lease.image_id)
+    )
     is_new = image.status == Image.Status.OPEN
     annotation = labeling.record_annotation(
         image=image,
