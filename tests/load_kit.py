@@ -7,8 +7,10 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from factories import now
 
 from workqueue import services
@@ -75,12 +77,24 @@ def _send_answers(functions, pipe) -> None:
     pipe.close()
 
 
+def asked_again(ask: Callable[[], Any]) -> Any:
+    """Return the answer; SQLite may let a writer wait too long, and every client then asks again."""
+    for _ in range(5):
+        try:
+            return ask()
+        except OperationalError as error:
+            if "locked" not in str(error):
+                raise
+    return ask()
+
+
 def drain(user, project, class_id, claim=services.claim) -> list[Served]:
-    """Label what is served until nothing is left."""
+    """Label what is served until nothing is left; ask again when the database was busy."""
     served = []
-    while leases := claim(user=user, project=project, n=1, now=now()).leases:
+    while leases := asked_again(lambda: claim(user=user, project=project, n=1, now=now()).leases):
         granted_at = time.monotonic()
-        services.submit(
+        label = partial(
+            services.submit,
             user=user,
             project=project,
             key=uuid.uuid4().hex,
@@ -88,6 +102,7 @@ def drain(user, project, class_id, claim=services.claim) -> list[Served]:
             class_ids=[class_id],
             now=now(),
         )
+        asked_again(label)
         served.append(Served(user.pk, leases[0].image_id, granted_at, time.monotonic()))
     return served
 
