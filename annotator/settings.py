@@ -40,7 +40,6 @@ INSTALLED_APPS = [
     "annotator.labeling",
     "annotator.ingest",
     "workqueue",
-    "annotator.operations",
 ]
 
 MIDDLEWARE = [

@@ -33,11 +33,9 @@ from workqueue.learning.replaying import (
 )
 from workqueue.learning.store import (
     BACKBONE,
-    BackboneUnavailableError,
     EmbeddedSlice,
     TornSegmentError,
     compact,
-    embed_built_in_picture,
     embed_images,
     embed_paths,
     remove_segment_file,
@@ -48,7 +46,6 @@ from workqueue.learning.store import (
 
 __all__ = [
     "BACKBONE",
-    "BackboneUnavailableError",
     "BakeOff",
     "EmbeddedSlice",
     "FineTuningError",
@@ -64,7 +61,6 @@ __all__ = [
     "bake_off",
     "compact",
     "drop_networks",
-    "embed_built_in_picture",
     "embed_candidates",
     "embed_images",
     "embed_labelled",
