@@ -5,8 +5,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
 
-from annotator.clock import database_now
 from annotator.jobs.models import Pulse
 
 PULSE_GOOD_FOR = timedelta(seconds=60)
@@ -25,7 +25,7 @@ def ready(_: HttpRequest) -> JsonResponse:
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    fresh = Pulse.objects.filter(at__gt=database_now() - PULSE_GOOD_FOR)
+    fresh = Pulse.objects.filter(at__gt=timezone.now() - PULSE_GOOD_FOR)
     alive = set(fresh.values_list("queue", flat=True))
     silent = [queue for queue in settings.QUEUES if queue not in alive]
     failed = bool(silent) and bool(_.GET.get("workers"))
