@@ -1,6 +1,7 @@
 """The only place that reads environment variables; every name is in docs/operations.md."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -39,6 +40,11 @@ def number(name: str, default: int) -> int:
 def items(name: str, default: str = "") -> list[str]:
     """Return the comma-separated entries of the variable."""
     return [entry.strip() for entry in text(name, default).split(",") if entry.strip()]
+
+
+def inherited(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a child process: ours, and some variables more."""
+    return {**os.environ, **more}
 
 
 def secret_key() -> str:

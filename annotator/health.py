@@ -1,15 +1,10 @@
 """Whether the installation lives, and whether it can do its work."""
 
-from datetime import timedelta
-
-from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
-from django.utils import timezone
 
-from annotator.jobs.models import Pulse
-
-PULSE_GOOD_FOR = timedelta(seconds=60)
+from annotator.clock import database_now
+from annotator.jobs.selectors import silent_queues
 
 
 def live(_: HttpRequest) -> JsonResponse:
@@ -25,9 +20,7 @@ def ready(_: HttpRequest) -> JsonResponse:
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    fresh = Pulse.objects.filter(at__gt=timezone.now() - PULSE_GOOD_FOR)
-    alive = set(fresh.values_list("queue", flat=True))
-    silent = [queue for queue in settings.QUEUES if queue not in alive]
+    silent = silent_queues(now=database_now())
     failed = bool(silent) and bool(_.GET.get("workers"))
     return JsonResponse(
         {"status": "waiting for workers" if silent else "ready", "queues_without_worker": silent},

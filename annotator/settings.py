@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "annotator.labeling",
     "annotator.ingest",
     "workqueue",
+    "annotator.operations",
 ]
 
 MIDDLEWARE = [

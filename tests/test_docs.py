@@ -3,6 +3,8 @@ from pathlib import Path
 
 from django.apps import apps
 
+import annotator.operations.checks  # noqa: F401 - fills the doctor's registry
+from annotator.operations import doctor
 from workqueue.heuristics import HEURISTICS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +45,12 @@ def test_every_benchmark_stands_in_the_table_of_figures():
     commands = [path.stem for path in modules if "def main()" in path.read_text()]
 
     assert [name for name in commands if f"benchmarks.{name}" not in figures] == []
+
+
+def test_every_check_of_the_doctor_is_in_the_table():
+    table = (DOCS / "operations.md").read_text().split("## Doctor")[1].split("## Backup")[0]
+
+    assert [name for name in doctor.names() if name not in table] == []
 
 
 def test_links_between_documents_lead_somewhere():

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+APP_NAMES = ("accounts", "events", "ingest", "jobs", "labeling", "operations")
 APPS = [
-    *(ROOT / "annotator" / name for name in ("accounts", "events", "ingest", "jobs", "labeling")),
+    *(ROOT / "annotator" / name for name in APP_NAMES),
     ROOT / "queue" / "workqueue",
 ]
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
-    "rankings.py", "running.py", "simulation.py",
+    "rankings.py", "running.py", "self_test.py", "simulation.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",

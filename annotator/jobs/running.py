@@ -9,8 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils import timezone
 
+from annotator.clock import database_now
 from annotator.jobs.models import Job
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class JobRun:
         """
         with transaction.atomic():
             done = self._mine().update(
-                state=Job.State.DONE, finished_at=timezone.now(), lease_until=None, error=""
+                state=Job.State.DONE, finished_at=database_now(), lease_until=None, error=""
             )
             if not done:
                 raise LeaseLostError(f"job {self.job_id} was taken over")
@@ -98,7 +98,7 @@ class JobRun:
             LeaseLostError: this attempt is no longer the current one; nothing is written.
         """
         with transaction.atomic():
-            if not self._mine().update(lease_until=timezone.now() + settings.JOB_LEASE):
+            if not self._mine().update(lease_until=database_now() + settings.JOB_LEASE):
                 raise LeaseLostError(f"job {self.job_id} was taken over")
             yield
 
@@ -109,7 +109,7 @@ class JobRun:
         interval = settings.JOB_LEASE.total_seconds() / 4
         while not self._stop.wait(interval):
             try:
-                alive = self._mine().update(lease_until=timezone.now() + settings.JOB_LEASE)
+                alive = self._mine().update(lease_until=database_now() + settings.JOB_LEASE)
             except Exception:
                 # The next beat tries again; the lease outlives three of them.
                 logger.exception("heartbeat of job %s failed", self.job_id)

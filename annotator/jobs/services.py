@@ -11,8 +11,8 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
+from annotator.clock import database_now
 from annotator.jobs import registry
 from annotator.jobs.models import Job, Pulse
 from annotator.jobs.running import CancelledError, JobRun, LeaseLostError, YieldedError
@@ -56,13 +56,13 @@ def ring(job_id: int, queue: str) -> bool:
         logger.warning("the broker cannot be reached, job %s waits: %s", job_id, error)
         _broker_down_until = time.monotonic() + BROKER_PAUSE_S
         return False
-    Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(sent_at=timezone.now())
+    Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(sent_at=database_now())
     return True
 
 
 def run(job_id: int) -> str:
     """Claim the job and do it; a doubled or late message finds nothing to claim."""
-    now = timezone.now()
+    now = database_now()
     claimed = Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(
         state=Job.State.RUNNING,
         attempt=F("attempt") + 1,
@@ -111,7 +111,7 @@ def _sentence(error: Exception) -> str:
 def _end(job_run: JobRun, state: str, error: str) -> None:
     ended = Job.objects.filter(
         pk=job_run.job_id, attempt=job_run.attempt, state=Job.State.RUNNING
-    ).update(state=state, error=error, finished_at=timezone.now(), lease_until=None)
+    ).update(state=state, error=error, finished_at=database_now(), lease_until=None)
     if ended and state in {Job.State.FAILED, Job.State.CANCELLED}:
         _tell_failure(job_run.job_id)
 

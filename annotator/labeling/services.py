@@ -375,7 +375,11 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
         StaleAnnotationError: somebody replaced or withdrew it first.
     """
     classes = check_classes(annotation.image.project, class_ids)
-    image = Image.objects.select_for_update().select_related("project").get(pk=annotation.image_id)
+    image = (
+        Image.objects.select_for_update(of=("self",))
+        .select_related("project")
+        .get(pk=annotation.image_id)
+    )
     current = Annotation.objects.get(pk=annotation.pk)
     if not current.is_current:
         newer = Annotation.objects.filter(
@@ -417,7 +421,11 @@ def withdraw_annotation(*, annotation: Annotation, actor: User) -> Image:
     Raises:
         StaleAnnotationError: it is not the current one any more.
     """
-    image = Image.objects.select_for_update().select_related("project").get(pk=annotation.image_id)
+    image = (
+        Image.objects.select_for_update(of=("self",))
+        .select_related("project")
+        .get(pk=annotation.image_id)
+    )
     current = Annotation.objects.get(pk=annotation.pk)
     if not current.is_current:
         raise StaleAnnotationError(None)

@@ -12,7 +12,6 @@ from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 
@@ -20,6 +19,7 @@ import annotator
 from annotator.accounts import access
 from annotator.accounts.models import Role
 from annotator.api.paging import NumberCursor
+from annotator.clock import database_now
 from annotator.jobs.models import Job, Pulse
 from annotator.labeling.markdown import rendered
 from annotator.labeling.models import Project
@@ -105,7 +105,7 @@ def images(request: HttpRequest, project_id: int) -> HttpResponse:
         is_filtered=any(filters.get(name) for name in ("status", "class", "q")),
         next_url=paging.get_next_link(),
         previous_url=paging.get_previous_link(),
-        status=presenters.present_status(found, timezone.now()),
+        status=presenters.present_status(found, database_now()),
     )
     return render(request, "workqueue/images.html", context)
 
@@ -124,7 +124,7 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
     rounds = reports.done_rounds(found)
     curve = reports.learning_curve(rounds)
     listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
-    now = timezone.now()
+    now = database_now()
     days = reports.labels_over_time(found)
     context = project_context(
         found,
@@ -159,7 +159,7 @@ def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
         settings=presenters.present_settings(settings_row),
         exploration_percent=round(settings_row.exploration_share * 100),
         upcoming=[presenters.present_position(entry, classes) for entry in upcoming],
-        status=presenters.present_status(found, timezone.now()),
+        status=presenters.present_status(found, database_now()),
         history=reports.settings_history(found) if can_review else [],
         heuristic_groups=_grouped(settings_row.heuristic),
         heads=HEADS,
@@ -211,7 +211,7 @@ def system(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied("This page is for the admin of the installation.")
     disk = shutil.disk_usage(settings.DATA_DIR)
     seen = {pulse.queue: pulse.at for pulse in Pulse.objects.all()}
-    now = timezone.now()
+    now = database_now()
     context = {
         "versions": {
             "Annotator": annotator.__version__,

@@ -39,8 +39,9 @@ def request_round_if_due(*, project: Project) -> Round | None:
 @transaction.atomic
 def request_round(*, project: Project, trigger: str, actor: User | None = None) -> Round | None:
     """Queue a round, or return None while one waits or runs: labels count for the next then."""
-    # The project's row orders two requests at the same instant; the constraint is the guard.
-    Project.objects.select_for_update().get(pk=project.pk)
+    # The queue's row orders two requests at the same instant; the constraint is the guard. Not the
+    # project's row: whoever counts a label holds that one and waits for this.
+    QueueState.objects.select_for_update(no_key=True).get(pk=state_of(project).pk)
     rounds = Round.objects.filter(project=project)
     if rounds.filter(state__in=[Round.State.QUEUED, Round.State.RUNNING]).exists():
         return None

@@ -146,6 +146,40 @@ def test_undo_withdraws_the_label_and_gives_the_image_back_to_the_person():
         )
 
 
+def test_an_undo_takes_the_image_over_from_another_tab_of_the_same_person():
+    project = make_project()
+    make_ranking(project, make_images(project, 1))
+    user = make_member(project)
+    (first,) = claim(user, project, client="one", now=now() - HOUR)
+    claim(user, project, client="two")
+    given = submit(user, project, first)
+
+    again = services.undo(
+        user=user, project=project, annotation_id=given.answer["annotation"], now=now()
+    )
+
+    assert list(Lease.objects.filter(state=Lease.State.LIVE)) == [again]
+
+
+def test_an_undo_is_refused_while_somebody_else_has_the_image_and_the_label_stays():
+    project = make_project()
+    make_ranking(project, make_images(project, 1))
+    first, second = make_member(project), make_member(project)
+    (lease,) = claim(first, project, now=now() - HOUR)
+    (held,) = claim(second, project)
+    given = submit(first, project, lease)
+    undo = partial(
+        services.undo, user=first, project=project, annotation_id=given.answer["annotation"]
+    )
+
+    with pytest.raises(services.UndoRefusedError, match="Somebody else has"):
+        undo(now=now())
+
+    assert Annotation.objects.get(is_current=True).pk == given.answer["annotation"]
+    assert list(Lease.objects.filter(state=Lease.State.LIVE)) == [held]
+    assert undo(now=now() + HOUR).user == first
+
+
 def test_only_the_last_twenty_labels_can_be_undone():
     project = make_project()
     make_images(project, 21)

@@ -33,9 +33,11 @@ from workqueue.learning.replaying import (
 )
 from workqueue.learning.store import (
     BACKBONE,
+    BackboneUnavailableError,
     EmbeddedSlice,
     TornSegmentError,
     compact,
+    embed_built_in_picture,
     embed_images,
     embed_paths,
     remove_segment_file,
@@ -46,6 +48,7 @@ from workqueue.learning.store import (
 
 __all__ = [
     "BACKBONE",
+    "BackboneUnavailableError",
     "BakeOff",
     "EmbeddedSlice",
     "FineTuningError",
@@ -61,6 +64,7 @@ __all__ = [
     "bake_off",
     "compact",
     "drop_networks",
+    "embed_built_in_picture",
     "embed_candidates",
     "embed_images",
     "embed_labelled",

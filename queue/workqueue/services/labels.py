@@ -69,7 +69,11 @@ def submit(
         return Submitted(known.answer, replayed=True)
     lease = lease_of(user, project, lease_token)
     labeling.check_classes(project, class_ids)
-    image = Image.objects.select_for_update().select_related("project").get(pk=lease.image_id)
+    image = (
+        Image.objects.select_for_update(of=("self",))
+        .select_related("project")
+        .get(pk=lease.image_id)
+    )
     is_new = image.status == Image.Status.OPEN
     annotation = labeling.record_annotation(
         image=image,
@@ -128,7 +132,8 @@ def undo(
     """Take back one of the person's last labels and give them the image again.
 
     Raises:
-        UndoRefusedError: it is not among their last labels, or was replaced meanwhile.
+        UndoRefusedError: it is not among their last labels, was replaced meanwhile, or somebody
+            else has the image.
     """
     repeated = _lease_of_undone(user, project, annotation_id, now)
     if repeated:
@@ -149,9 +154,12 @@ def undo(
     _set_done(state, image.pk, done=False)
     if image.deleted_at is not None:
         raise UndoRefusedError("The image was deleted meanwhile; its label stays in the history.")
-    Lease.objects.filter(image=image, state=Lease.State.LIVE, expires_at__lte=now).update(
-        state=Lease.State.EXPIRED
-    )
+    live = Lease.objects.filter(image=image, state=Lease.State.LIVE)
+    live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
+    if live.exclude(user=user).exists():
+        raise UndoRefusedError("Somebody else has this image on the screen now; your label stays.")
+    # Another tab of the same person may hold it.
+    live.update(state=Lease.State.RELEASED)
     return grant(
         image=image, project=project, user=user, client=client, served=annotation.served, now=now
     )

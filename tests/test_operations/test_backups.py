@@ -1,0 +1,408 @@
+import fcntl
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import threading
+import uuid
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.db import connection
+from factories import make_images, make_member, make_project, now, store_files
+from queue_kit import DIM, do_open_jobs, embed, label
+
+from annotator.operations import archives, backups, databases, stores
+from workqueue import services
+from workqueue.models import ModelVersion, Segment
+from workqueue.requests import request_round, state_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def project():
+    """A project in the middle of its work: files, embeddings, a trained model, a ranking."""
+    project = make_project()
+    images = make_images(project, 90)
+    store_files(images)
+    truth = embed(project, images, np.eye(3, DIM) * 3)
+    request_round(project=project, trigger="person")
+    do_open_jobs()
+    label(project, make_member(project), truth, 20)
+    do_open_jobs()
+    assert ModelVersion.objects.exists()
+    return project, truth
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The environment of another, empty installation with a database of the same kind."""
+    data = tmp_path / "elsewhere"
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("ANNOTATOR_")},
+        "ANNOTATOR_SECRET_KEY": "another-secret-" * 5,
+        "ANNOTATOR_DATA_DIR": str(data),
+        "DJANGO_SETTINGS_MODULE": "annotator.settings",
+    }
+    if connection.vendor == "sqlite":
+        yield environment
+        return
+    name = f"elsewhere_{uuid.uuid4().hex}"
+    given = connection.settings_dict
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    address = f"{given['USER']}@{given['HOST']}:{given['PORT']}/{name}"
+    yield environment | {"ANNOTATOR_DATABASE_URL": f"postgres://{address}"}
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+def manage(environment, *arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+AUDIT = """
+import json
+from django.core.files.storage import default_storage
+from django.utils import timezone
+from annotator.accounts.models import User
+from annotator.labeling.models import Project
+from annotator.operations import archives, stores
+from workqueue import services
+from workqueue.models import Lease, Submission
+
+places = stores.stores()
+wrong = []
+for file in stores.named_files("default"):
+    with places[file.store].open(file.name) as opened:
+        if file.sha256 and archives.hash_of(opened).sha256 != file.sha256:
+            wrong.append(file.path)
+project = Project.objects.get()
+user, served = User.objects.first(), []
+open_images = list(project.images.filter(status="open").values_list("pk", flat=True))
+while leases := services.claim(user=user, project=project, n=20, now=timezone.now()).leases:
+    served += [lease.image_id for lease in leases]
+    for lease in leases:
+        Lease.objects.filter(pk=lease.pk).update(state="submitted")
+        project.images.filter(pk=lease.image_id).update(status="labelled")
+keys = list(Submission.objects.values_list("key", flat=True))
+print(json.dumps({"keys": keys, "wrong": wrong, "served": served, "open": open_images}))
+"""
+
+
+class Annotator(threading.Thread):
+    """Labels one image after another until told to stop; remembers what was acknowledged."""
+
+    def __init__(self, project, truth):
+        super().__init__()
+        self.project, self.truth, self.user = project, truth, make_member(project)
+        self.acknowledged, self.enough, self.stopping = [], threading.Event(), threading.Event()
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                claimed = services.claim(user=self.user, project=self.project, n=1, now=now())
+                if not claimed.leases:
+                    return
+                (lease,) = claimed.leases
+                key = uuid.uuid4().hex
+                services.submit(
+                    user=self.user, project=self.project, key=key, lease_token=str(lease.token),
+                    class_ids=[self.truth[lease.image_id].pk], now=now(),
+                )  # fmt: skip
+                self.acknowledged.append(key)
+                if len(self.acknowledged) == 10:
+                    self.enough.set()
+        finally:
+            connection.close()
+
+
+def test_a_backup_under_load_restores_elsewhere_with_every_label_file_and_the_order(
+    project, elsewhere, tmp_path
+):
+    project, truth = project
+    ranking = state_of(project).ranking
+    order = list(ranking.positions.values_list("image", flat=True))
+    annotator = Annotator(project, truth)
+    annotator.start()
+    annotator.enough.wait(30)
+    before = list(annotator.acknowledged)
+
+    call_command("backup", tmp_path / "a.tar", verbosity=0)
+    annotator.stopping.set()
+    annotator.join()
+    restored = manage(elsewhere, "restore", tmp_path / "a.tar")
+
+    assert restored.returncode == 0, restored.stderr
+    assert "counts and hashes are those of the backup" in restored.stdout
+    seen = manage(elsewhere, "shell", "--no-imports", "-c", AUDIT)
+    assert seen.returncode == 0, seen.stderr
+    found = json.loads(seen.stdout.splitlines()[-1])
+    assert len(before) >= 10
+    assert set(before) <= set(found["keys"])
+    assert found["wrong"] == []
+    held = set(found["open"]) - set(found["served"])
+    assert len(held) <= 1, "only what the annotator held at that moment waits for its lease"
+    ranked = [pk for pk in order if pk in set(found["served"])]
+    assert found["served"][: len(ranked)] == ranked
+
+
+@pytest.fixture
+def backup(tmp_path):
+    """A backup of a small installation."""
+    project = make_project()
+    store_files(make_images(project, 2))
+    file = tmp_path / "a.tar"
+    call_command("backup", file)
+    return file
+
+
+def test_a_backup_is_readable_by_its_owner_alone_and_never_replaces_another(backup):
+    assert backup.stat().st_mode & 0o777 == 0o600
+    content = backup.read_bytes()
+
+    with pytest.raises(CommandError, match="exists already"):
+        call_command("backup", backup)
+
+    assert backup.read_bytes() == content
+
+
+def test_a_backup_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    store_files(make_images(make_project(), 2))
+    monkeypatch.setattr(archives.Writer, "add", fail)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+
+    with pytest.raises(CommandError, match="the disk is full"):
+        call_command("backup", folder / "a.tar")
+
+    assert list(folder.iterdir()) == []
+    for root in stores.roots().values():
+        assert list(root.glob(f"{stores.PIN_PREFIX}*")) == []
+
+
+@pytest.fixture
+def segment():
+    """The embeddings of a small project with files."""
+    project = make_project()
+    images = make_images(project, 4)
+    store_files(images)
+    embed(project, images, np.eye(3, DIM))
+    return Segment.objects.get()
+
+
+def embeddings_in(file):
+    with archives.opened(file) as read:
+        assert read.manifest.missing == []
+        return [name for name in read.manifest.files if name.startswith("embeddings/")]
+
+
+def test_what_background_work_deletes_during_a_backup_is_in_it(segment, tmp_path, monkeypatch):
+    copy_files = backups._copy_files
+
+    def delete_then_copy(*arguments):
+        (settings.EMBEDDINGS_ROOT / segment.name).unlink()
+        copy_files(*arguments)
+
+    monkeypatch.setattr(backups, "_copy_files", delete_then_copy)
+
+    call_command("backup", tmp_path / "a.tar")
+
+    assert embeddings_in(tmp_path / "a.tar") == [f"embeddings/{segment.name}"]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the merge is in the same connection")
+def test_segments_merged_before_they_could_be_pinned_are_read_anew(segment, tmp_path, monkeypatch):
+    pin = stores.pinned
+
+    def merge_then_pin(files):
+        if Segment.objects.filter(pk=segment.pk).exists():
+            images = list(segment.project.images.all())
+            segment.delete()
+            embed(images[0].project, images, np.eye(3, DIM))
+            (settings.EMBEDDINGS_ROOT / segment.name).unlink()
+        return pin(files)
+
+    monkeypatch.setattr(stores, "pinned", merge_then_pin)
+
+    call_command("backup", tmp_path / "a.tar")
+
+    assert embeddings_in(tmp_path / "a.tar") == [f"embeddings/{Segment.objects.get().name}"]
+
+
+def test_a_file_that_was_lost_before_is_named_and_the_rest_is_kept(segment, tmp_path, capsys):
+    lost, kept, *_ = segment.project.images.all()
+    default_storage.delete(lost.original_name)
+    (settings.EMBEDDINGS_ROOT / segment.name).unlink()
+
+    call_command("backup", tmp_path / "a.tar")
+
+    gone = [f"embeddings/{segment.name}", f"media/{lost.original_name}"]
+    said = capsys.readouterr().err
+    assert all(name in said for name in gone)
+    with archives.opened(tmp_path / "a.tar") as read:
+        assert read.manifest.missing == gone
+        assert f"media/{kept.original_name}" in read.manifest.files
+
+
+def rewrite(backup, change):
+    """Write the backup again with its members changed."""
+    with tarfile.open(backup) as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+    change(members)
+    with tarfile.open(backup, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def a_thumbnail(members):
+    return next(name for name in members if name.endswith("thumbnail.jpg"))
+
+
+def flip_a_byte(members):
+    name = a_thumbnail(members)
+    members[name] = members[name][:-1] + b"X"
+
+
+def drop_a_file(members):
+    del members[a_thumbnail(members)]
+
+
+def add_a_file(members):
+    members["media/stranger"] = b"x"
+
+
+def drop_the_manifest(members):
+    del members["manifest.json"]
+
+
+def change_manifest(members, change):
+    said = json.loads(members["manifest.json"])
+    change(said)
+    members["manifest.json"] = json.dumps(said).encode()
+
+
+def name_a_file_outside(members):
+    name = "media/../../escaped"
+    members[name] = b"x"
+    change_manifest(members, lambda m: m["files"].update({name: {"n_bytes": 1, "sha256": "0"}}))
+
+
+def come_from_a_newer_version(members):
+    change_manifest(members, lambda m: m["migrations"].append("workqueue.0999_newer"))
+
+
+def come_from_another_database(members):
+    change_manifest(members, lambda m: m.update(vendor="oracle"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (flip_a_byte, "damaged or altered"),
+        (drop_a_file, "lacks the file"),
+        (add_a_file, "nobody listed"),
+        (drop_the_manifest, "no manifest"),
+        (name_a_file_outside, "outside its stores"),
+        (come_from_a_newer_version, "newer than this one"),
+        (come_from_another_database, "oracle database"),
+    ],
+)
+def test_a_backup_that_does_not_fit_or_is_not_whole_changes_nothing(
+    backup, elsewhere, change, reason
+):
+    rewrite(backup, change)
+
+    done = manage(elsewhere, "restore", backup)
+
+    assert done.returncode == 1
+    assert reason in done.stderr
+    data = Path(elsewhere["ANNOTATOR_DATA_DIR"])
+    written = {path.name for path in data.rglob("*") if path.is_file() and path.stat().st_size}
+    assert written <= {"annotator.sqlite3"}
+    if written:
+        with closing(sqlite3.connect(data / "annotator.sqlite3")) as database:
+            assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def test_a_file_that_is_cut_short_is_no_backup(backup, elsewhere):
+    backup.write_bytes(backup.read_bytes()[:-20_000])
+
+    assert "CommandError" in manage(elsewhere, "restore", backup).stderr
+
+
+def test_an_installation_people_have_worked_in_is_replaced_only_by_force(backup, elsewhere):
+    first = manage(elsewhere, "restore", backup)
+    assert first.returncode == 0, first.stderr
+    stray = Path(elsewhere["ANNOTATOR_DATA_DIR"]) / "models" / "9" / "9-9-9" / "manifest.json"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("of a lost round")
+
+    refused = manage(elsewhere, "restore", backup)
+    assert (refused.returncode, "is not empty" in refused.stderr) == (1, True)
+    assert stray.exists()
+
+    forced = manage(elsewhere, "restore", backup, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert not stray.exists()
+
+
+def test_nothing_is_restored_while_annotator_runs(backup, elsewhere):
+    data = Path(elsewhere["ANNOTATOR_DATA_DIR"])
+    data.mkdir()
+    with (data / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        done = manage(elsewhere, "restore", backup)
+
+    assert (done.returncode, "is running" in done.stderr) == (1, True)
+
+
+def test_a_database_somebody_works_with_is_not_replaced():
+    databases.check_unused()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM labeling_project")
+    try:
+        with pytest.raises(databases.DatabaseToolError, match="in use"):
+            databases.check_unused()
+    finally:
+        other.close()
+
+
+def test_a_missing_or_old_program_of_postgresql_is_named_with_what_to_install(monkeypatch):
+    server = SimpleNamespace(pg_version=150_004)
+    monkeypatch.setattr(databases, "connection", server)
+    monkeypatch.setattr(databases.shutil, "which", lambda _: None)
+    with pytest.raises(databases.DatabaseToolError, match=r"not installed.*client-15"):
+        databases.check_client("pg_dump")
+
+    monkeypatch.setattr(databases.shutil, "which", lambda name: name)
+    monkeypatch.setattr(databases, "_run", lambda *_: "pg_dump (PostgreSQL) 14.9 (Debian)")
+    with pytest.raises(databases.DatabaseToolError, match="older than the server"):
+        databases.check_client("pg_dump")
+
+    monkeypatch.setattr(databases, "_run", lambda *_: "pg_dump (PostgreSQL) 16.1")
+    databases.check_client("pg_dump")
