@@ -24,7 +24,7 @@ class Channel(filesystem.Channel):
         # Every queue of ours has an exchange of its own name; kombu's table of them may be lost.
         if exchange == routing_key:
             return [routing_key]
-        return super()._lookup(exchange, routing_key, default)  # type: ignore[no-any-return]
+        return list(super()._lookup(exchange, routing_key, default))
 
     # kombu names this argument differently in its two classes
     def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
