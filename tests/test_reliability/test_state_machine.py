@@ -29,7 +29,7 @@ def test_whatever_people_do_the_queue_keeps_its_promises():
 def test_whatever_people_do_for_long_the_queue_keeps_its_promises():
     run_state_machine_as_test(
         QueueMachine,
-        settings=quick(max_examples=400, stateful_step_count=60, derandomize=False),
+        settings=quick(max_examples=200, stateful_step_count=50, derandomize=False),
     )
 
 
