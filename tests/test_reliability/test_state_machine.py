@@ -128,7 +128,7 @@ def a_new_ranking_forgets_what_is_held(patch):
 
 
 def the_worst_image_is_served_first(patch):
-    patch.setattr(leases, "_skip_locked", lambda rows: rows.reverse())
+    patch.setattr(leases, "_skip_locked", lambda rows, **_: rows.reverse())
 
 
 def an_undone_image_loses_its_place(patch):
