@@ -110,6 +110,7 @@ def test_a_claim_that_reads_first_and_writes_then_fails_the_same_check(make_load
             return SimpleNamespace(leases=[])
         lease = Lease(image=best.image, project=project, user=user, slot=next(slots))
         lease.granted_at, lease.expires_at = now, now + HOUR
+        time.sleep(0.01)  # on an idle machine nobody else would come between
         lease.save()
         return SimpleNamespace(leases=[lease])
 
@@ -118,7 +119,7 @@ def test_a_claim_that_reads_first_and_writes_then_fails_the_same_check(make_load
     ]
     history = [entry for served in in_parallel(*clients) for entry in served]
 
-    assert any("served 2 times" in line for line in what_is_wrong(history, order, in_flight=16))
+    assert any("was served" in line for line in what_is_wrong(history, order, in_flight=16))
 
 
 def test_the_same_submit_twenty_times_at_once_is_one_label_with_one_answer(make_load):
