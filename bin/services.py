@@ -3,10 +3,12 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STARTUP_S = 30.0
@@ -69,30 +71,47 @@ class Postgres:
         if user:
             shutil.chown(self._folder, "postgres")
         self.port = free_port()
-        data = self._folder / "data"
+        self._data = self._folder / "data"
         initdb_command = [
-            *user, str(programs / "initdb"), "-D", str(data), "-U", "annotator",
+            *user, str(programs / "initdb"), "-D", str(self._data), "-U", "annotator",
             "--auth=trust", "-E", "UTF8", "--no-sync",
         ]  # fmt: skip
         subprocess.run(initdb_command, check=True, capture_output=True, cwd="/")
-        self._process = subprocess.Popen(
-            [
-                *user, str(programs / "postgres"), "-D", str(data), "-p", str(self.port),
-                "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}",
-                "-c", "fsync=off",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )  # fmt: skip
-        wait_for_port(self.port)
+        self._command = [
+            *user, str(programs / "postgres"), "-D", str(self._data), "-p", str(self.port),
+            "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._data}",
+            "-c", "fsync=off",
+        ]  # fmt: skip
+        self.start()
         self.url = f"postgres://annotator@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start the server on its data."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        wait_for_port(self.port)
+
+    def kill(self) -> None:
+        """Kill the server and all its processes, as a crash would."""
+        server = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        for pid in [server, *_children_of(server)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(timeout=20)
 
     def stop(self) -> None:
         """Stop it and delete its data."""
         self._process.terminate()
         self._process.wait(timeout=20)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _children_of(pid: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
+    return [int(line) for line in listed.split()]
 
 
 class Redis:
@@ -108,13 +127,21 @@ class Redis:
         if program is None:
             raise NotAvailableError("Redis is not installed")
         self.port = free_port()
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.start()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start the server, empty."""
         self._process = subprocess.Popen(
-            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""],
-            stdout=subprocess.DEVNULL,
-            cwd=tempfile.gettempdir(),
+            self._command, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir()
         )
         wait_for_port(self.port)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        """Kill it; all messages are lost."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """Stop it."""

@@ -171,15 +171,27 @@ class QueueMachine(RuleBasedStateMachine):
     def claims(self, person: int, tab: str, n: int) -> None:
         self.claim(person, tab, n)
 
-    def claim(self, person: int, tab: str, n: int) -> list[Held]:
+    @rule(person=PEOPLE, tab=st.sampled_from("ab"), n=st.integers(1, 3), n_kept=st.integers(0, 2))
+    def follows_the_new_ranking(self, person: int, tab: str, n: int, n_kept: int) -> None:
+        """As the page does: what is on the screen stays, the rest is given back and taken anew."""
+        mine = [held.token for held in self.claim(person, tab, n)]
+        self.claim(person, tab, n, fresh=True, keep=mine[:n_kept])
+
+    def claim(self, person: int, tab: str, n: int, *, fresh=False, keep=()) -> list[Held]:
         got = services.claim(
-            user=self.people[person], project=self.project, n=n, client=tab, now=self.now
+            user=self.people[person],
+            project=self.project,
+            n=n,
+            client=tab,
+            now=self.now,
+            fresh=fresh,
+            keep=keep,
         ).leases
         self.expire()
         kept = []
         for lease in self.leases:
             if lease.is_live and (lease.person, lease.tab) == (person, tab):
-                lease.is_live = lease.image.is_open
+                lease.is_live = lease.image.is_open and (not fresh or lease.token in keep)
                 kept += [lease] if lease.is_live else []
         for lease in kept:
             lease.until = self.now + TTL
@@ -298,7 +310,18 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(which=ANY)
     def skips(self, which: int) -> None:
-        lease = pick(self.leases, which)
+        self.skip_with(pick(self.leases, which))
+
+    @rule(person=PEOPLE, other=PEOPLE)
+    def skips_what_was_held_too_long_and_takes_it_back(self, person: int, other: int) -> None:
+        forgotten = self.claim(other, "b", 1)[:1]
+        self.tick(601)
+        self.claim(person, "a", 1)
+        for lease in forgotten:
+            self.skip_with(lease)
+            self.take_skip_back(lease, "b")
+
+    def skip_with(self, lease: Held) -> None:
         services.skip(
             user=self.people[lease.person],
             project=self.project,
@@ -318,6 +341,39 @@ class QueueMachine(RuleBasedStateMachine):
         for image in back:
             image.skipped_by.discard(person)
         self.events["skips.taken_back"] += n > 0
+
+    @precondition(lambda self: self.leases)
+    @rule(which=ANY, tab=st.sampled_from("ab"))
+    def takes_one_skip_back(self, which: int, tab: str) -> None:
+        skipped = [held for held in self.leases if held.person in held.image.skipped_by]
+        self.take_skip_back(pick(self.leases + skipped, which), tab)
+
+    def take_skip_back(self, asked: Held, tab: str) -> None:
+        image, person = asked.image, asked.person
+        others = [h for h in self.live(image) if h.person != person and h.until > self.now]
+        can_be_back = person in image.skipped_by and image.is_open and not others
+        mine = [h.token for h in self.live(image) if h.person == person and h.until > self.now]
+        try:
+            lease = services.unskip_one(
+                user=self.people[person],
+                project=self.project,
+                lease_token=asked.token,
+                client=tab,
+                now=self.now,
+            )
+        except services.UnskipRefusedError:
+            assert not can_be_back, "Q-17: a skip is not taken back"
+            assert person in image.skipped_by or not mine, "Q-17: a repeated request is refused"
+            return
+        if person not in image.skipped_by:
+            assert str(lease.token) in mine, "Q-17: what was not skipped is given"
+            return
+        assert can_be_back, "Q-01: a skip taken back gives an image nobody may have"
+        for held in self.live(image):
+            held.is_live = False
+        image.skipped_by.discard(person)
+        self.note_lease(lease, person, tab)
+        self.events["skips.taken_back"] += 1
 
     @precondition(lambda self: self.answers)
     @rule(which=ANY, tab=st.sampled_from("ab"))

@@ -57,3 +57,20 @@ def test_links_between_documents_lead_somewhere():
     for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} -> {target}"
+
+
+def test_every_promise_of_the_queue_is_in_the_table_and_every_test_named_there_exists():
+    table = (DOCS / "reliability.md").read_text()
+    promises = re.findall(r"^\| (Q-\d\d) \|", table, re.MULTILINE)
+    here = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    in_the_browser = "\n".join(path.read_text() for path in (ROOT / "tests" / "js").glob("*.js"))
+
+    assert promises == [f"Q-{number:02}" for number in range(1, 25)]
+    named = re.findall(r"`(test_\w+)`", table)
+    assert len(named) > 40
+    assert [name for name in named if f"def {name}(" not in here] == []
+    sentences = re.findall(r'"([^"\n]+)"', table)
+    assert [name for name in sentences if f'test("{name}"' not in in_the_browser] == []
+    for line in table.splitlines():
+        if line.startswith("| Q-"):
+            assert "`test_" in line or "the machine" in line or "not yet" in line, line

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -30,8 +31,13 @@ TITLES = {
 }
 
 
+DATABASE_WAIT_S = 1
+
+
 class Problem(exceptions.APIException):
     """An error answer with a stable code and a sentence that says what to do next."""
+
+    wait: float = 0  # seconds after which the same request may succeed
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None):
+    if wait := getattr(error, "wait", None) or problem.wait:
         headers["Retry-After"] = str(int(wait) + 1)
     return Response(
         body, status=problem.status_code, headers=headers, content_type="application/problem+json"
@@ -96,14 +102,33 @@ def _as_problem(error: Exception) -> Problem | None:
         codes = {401: "not-authenticated", 403: "forbidden", 404: "not-found"}
         code = codes.get(error.status_code, str(error.default_code).replace("_", "-"))
         return Problem(error.status_code, code, str(error.detail))
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if _is_full(error):
         logger.error("storage is full: %s", error)
         return Problem(
             status.HTTP_507_INSUFFICIENT_STORAGE,
             "storage-full",
             "The server's disk is full. Nothing was stored; free some space and send it again.",
         )
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("the database does not answer: %s", error)
+        problem = Problem(
+            status.HTTP_503_SERVICE_UNAVAILABLE,
+            "database-unavailable",
+            "The database does not answer now. Nothing was stored; send it again in a moment.",
+        )
+        problem.wait = DATABASE_WAIT_S
+        return problem
     return None
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    # SQLite has a sentence for it, PostgreSQL a code.
+    cause = error.__cause__
+    return isinstance(error, OperationalError) and (
+        "disk is full" in str(error) or getattr(cause, "sqlstate", "") == "53100"
+    )
 
 
 def _pointers(detail: Any, path: str) -> Any:

@@ -246,6 +246,23 @@ def test_a_skip_is_not_taken_back_when_somebody_else_has_or_labelled_the_image()
         services.unskip_one(**asked, now=now())
 
 
+def test_a_skip_taken_back_takes_the_image_over_from_another_tab_of_the_same_person():
+    project = make_project()
+    make_images(project, 1)
+    user = make_member(project)
+    (forgotten,) = claim(user, project, client="one", now=now() - 2 * HOUR)
+    (other_tab,) = claim(user, project, client="other")
+    asked = {"user": user, "project": project, "lease_token": str(forgotten.token)}
+    services.skip(**asked, reason="unsure")
+
+    again = services.unskip_one(**asked, now=now(), client="one")
+
+    assert again.image == forgotten.image
+    other_tab.refresh_from_db()
+    assert other_tab.state == Lease.State.RELEASED
+    assert claim(user, project, client="one") == [again]
+
+
 def test_an_empty_queue_says_why():
     project = make_project()
     user, other = make_member(project), make_member(project)

@@ -117,7 +117,8 @@ def _best_ranked(ranking: Ranking, user: User, n: int) -> list[tuple[Image, dict
         )
         .filter(~_leased("image"), ~_skipped("image", user))
         .select_related("image")
-        .order_by("position")
+        .order_by("position"),
+        image="image",
     )
     return [(ranked.image, why_served(ranking, ranked)) for ranked in free[:n]]
 
@@ -130,10 +131,12 @@ def _skipped(image: str, user: User) -> Exists:
     return Exists(Skip.objects.filter(image=OuterRef(image), user=user))
 
 
-def _skip_locked(rows: QuerySet[Any]) -> QuerySet[Any]:
-    # On SQLite the IMMEDIATE transaction already lets one claim in at a time.
+def _skip_locked(rows: QuerySet[Any], image: str = "self") -> QuerySet[Any]:
+    # On SQLite the IMMEDIATE transaction already lets one claim in at a time. Ranked or not, the
+    # lock is the image's: two claims that lease the same images in another order would deadlock.
+    # No key: a ranking that is being written refers to the images, and must not hide them.
     if connection.features.has_select_for_update_skip_locked:
-        return rows.select_for_update(skip_locked=True, of=("self",))
+        return rows.select_for_update(skip_locked=True, no_key=True, of=(image,))
     return rows
 
 

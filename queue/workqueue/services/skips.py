@@ -74,8 +74,10 @@ def unskip_one(
     if image.status != Image.Status.OPEN:
         raise UnskipRefusedError("Somebody else has labelled the skipped image meanwhile.")
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
-    if live.exists():
+    if live.exclude(user=user).exists():
         raise UnskipRefusedError("Somebody else has the skipped image on the screen now.")
+    # Another tab of the same person may hold it.
+    live.update(state=Lease.State.RELEASED)
     skip_row.delete()
     events.record(
         kind="skips.taken_back", project_id=project.pk, actor_id=user.pk, payload={"n": 1}
