@@ -6,6 +6,7 @@ what nobody names any more is removed last: until the step, the installation is 
 """
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -142,6 +143,8 @@ def _put_files(backup: archives.Reader) -> None:
         if store in places and _stored(places[store], rest) != entry:
             with backup.open(name) as source:
                 _save(places[store], rest, source)
+    # The database that names them must not outlive a power cut that they do not.
+    os.sync()
 
 
 def _stored(store: Storage, name: str) -> archives.Entry | None:

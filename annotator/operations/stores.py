@@ -7,6 +7,7 @@ more: they are pinned (hard links) while they are copied.
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from workqueue.models import ModelVersion, Segment
 
 MODEL_FILE = "model.safetensors"
 PIN_PREFIX = ".backup-"
+# Longer than any backup takes.
+PINS_KEPT_S = 7 * 86_400
 
 
 def roots() -> dict[str, Path]:
@@ -99,12 +102,20 @@ def pinned(files: Iterable[NamedFile]) -> Iterator[Pins]:
     try:
         for store, root in roots().items():
             root.mkdir(parents=True, exist_ok=True)
+            _sweep(root)
             folders[store] = Path(tempfile.mkdtemp(prefix=PIN_PREFIX, dir=root))
         missing = [file.path for file in wanted if not _pin(file, folders[file.store])]
         yield Pins(folders, missing)
     finally:
         for folder in folders.values():
             shutil.rmtree(folder)
+
+
+def _sweep(root: Path) -> None:
+    """Delete the pins of a backup that was killed: they would hold their disk space for ever."""
+    for pins in root.glob(f"{PIN_PREFIX}*"):
+        if pins.stat().st_mtime < time.time() - PINS_KEPT_S:
+            shutil.rmtree(pins)
 
 
 def _pin(file: NamedFile, folder: Path) -> bool:

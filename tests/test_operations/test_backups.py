@@ -231,6 +231,18 @@ def test_what_background_work_deletes_during_a_backup_is_in_it(segment, tmp_path
     assert embeddings_in(tmp_path / "a.tar") == [f"embeddings/{segment.name}"]
 
 
+def test_the_pins_of_a_backup_that_was_killed_are_removed_by_a_later_one(segment, tmp_path):
+    left, new = (settings.EMBEDDINGS_ROOT / f"{stores.PIN_PREFIX}{name}" for name in "ab")
+    for pins in (left, new):
+        pins.mkdir()
+    os.utime(left, (0, 0))
+
+    call_command("backup", tmp_path / "a.tar")
+
+    assert (left.exists(), new.exists()) == (False, True)
+    new.rmdir()
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the merge is in the same connection")
 def test_segments_merged_before_they_could_be_pinned_are_read_anew(segment, tmp_path, monkeypatch):
     pin = stores.pinned

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 from datetime import timedelta
 from types import SimpleNamespace
@@ -142,6 +143,16 @@ def test_a_message_goes_round_and_none_stays_behind(tmp_path, monkeypatch):
 
     assert status_of("broker") == "ok"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.redis
+def test_a_message_goes_round_in_redis_and_no_key_stays_behind(monkeypatch):
+    link = Connection(os.environ["ANNOTATOR_TEST_REDIS_URL"])
+    monkeypatch.setattr(checks.current_app, "connection_for_write", lambda: link)
+
+    assert status_of("broker") == "ok"
+    with Connection(os.environ["ANNOTATOR_TEST_REDIS_URL"]) as looking:
+        assert looking.default_channel.client.keys("doctor-*") == []
 
 
 def test_a_broker_that_is_away_has_failed(monkeypatch):
