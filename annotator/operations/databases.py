@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
@@ -206,11 +207,18 @@ def _postgresql_in_use() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def home() -> Path:
+    """Return a folder from which one rename puts a database in the place of ours."""
+    if connection.vendor == "sqlite":
+        return Path(connection.settings_dict["NAME"]).parent
+    return Path(settings.DATA_DIR)
+
+
 def replace(copy: Path) -> None:
     """Put another database in the place of ours: altogether, or not at all.
 
     Args:
-        copy: what a snapshot's ``dump`` wrote; moved away on SQLite.
+        copy: what a snapshot's ``dump`` wrote, below :func:`home`; moved away on SQLite.
 
     Raises:
         DatabaseToolError: a program is missing, too old or failed; ours is as it was.
@@ -233,11 +241,28 @@ def _replace_postgresql(dump: Path) -> None:
     check_client("pg_restore")
     check_client("psql")
     drops, content = dump.with_suffix(".drops.sql"), dump.with_suffix(".sql")
-    quoted = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
+    drops.write_text("".join(f"DROP {what} CASCADE;\n" for what in _ours_in_postgresql()))
     connection.close()
-    drops.write_text("".join(f"DROP TABLE IF EXISTS {name} CASCADE;\n" for name in quoted))
     _run("pg_restore", "--no-owner", "--no-privileges", f"--file={content}", str(dump))
     _run(
         "psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1",
         f"--file={drops}", f"--file={content}",
     )  # fmt: skip
+
+
+def _ours_in_postgresql() -> list[str]:
+    """Return the tables, and the functions that triggers call, but nothing of an extension."""
+    with connection.cursor() as cursor:
+        tables = [
+            connection.ops.quote_name(name) for name in connection.introspection.table_names()
+        ]
+        cursor.execute(
+            "SELECT oid::regprocedure::text FROM pg_proc"
+            " WHERE pronamespace = current_schema()::regnamespace AND NOT EXISTS ("
+            "SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass"
+            " AND objid = pg_proc.oid AND deptype = 'e')"
+        )
+        routines = [row[0] for row in cursor.fetchall()]
+    return [f"TABLE IF EXISTS {name}" for name in tables] + [
+        f"ROUTINE IF EXISTS {name}" for name in routines
+    ]

@@ -36,6 +36,18 @@ def stores() -> dict[str, Storage]:
     return {"media": default_storage, **local}
 
 
+def images_are_local() -> bool:
+    """Return whether images lie in a folder of ours; a bucket has backups of its own."""
+    return isinstance(default_storage, FileSystemStorage)
+
+
+def backed_up() -> dict[str, Storage]:
+    """Return the stores a backup holds, and a restore may therefore change."""
+    return {
+        name: store for name, store in stores().items() if name != "media" or images_are_local()
+    }
+
+
 @dataclass(frozen=True)
 class NamedFile:
     """A file some row names, and its hash where the row knows it."""
@@ -73,8 +85,9 @@ def models(using: str) -> Iterator[NamedFile]:
 
 
 def named_files(using: str) -> Iterator[NamedFile]:
-    """Return every file that a row names."""
-    yield from images(using)
+    """Return every file that a row names and a backup holds."""
+    if images_are_local():
+        yield from images(using)
     yield from segments(using)
     yield from models(using)
 

@@ -2,11 +2,13 @@ import fcntl
 import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from django.conf import settings
-from django.core.files.storage import default_storage
+from django.core.files.storage import Storage, default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 from factories import make_images, make_member, make_project, now, store_files
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def project():
     """A project in the middle of its work: files, embeddings, a trained model, a ranking."""
     project = make_project()
-    images = make_images(project, 90)
+    images = make_images(project, 200)
     store_files(images)
     truth = embed(project, images, np.eye(3, DIM) * 3)
     request_round(project=project, trigger="person")
@@ -107,6 +109,18 @@ print(json.dumps({"keys": keys, "wrong": wrong, "served": served, "open": open_i
 """
 
 
+# What bin/run's workers note every ten seconds.
+DOCTOR = """
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+from annotator.jobs import services
+for queue in settings.QUEUES:
+    services.note_pulse(queue=queue, now=timezone.now())
+call_command("doctor", "--json")
+"""
+
+
 class Annotator(threading.Thread):
     """Labels one image after another until told to stop; remembers what was acknowledged."""
 
@@ -130,6 +144,7 @@ class Annotator(threading.Thread):
                 self.acknowledged.append(key)
                 if len(self.acknowledged) == 10:
                     self.enough.set()
+                time.sleep(0.005)
         finally:
             connection.close()
 
@@ -146,6 +161,7 @@ def test_a_backup_under_load_restores_elsewhere_with_every_label_file_and_the_or
     before = list(annotator.acknowledged)
 
     call_command("backup", tmp_path / "a.tar", verbosity=0)
+    during = len(annotator.acknowledged) - len(before)
     annotator.stopping.set()
     annotator.join()
     restored = manage(elsewhere, "restore", tmp_path / "a.tar")
@@ -156,12 +172,18 @@ def test_a_backup_under_load_restores_elsewhere_with_every_label_file_and_the_or
     assert seen.returncode == 0, seen.stderr
     found = json.loads(seen.stdout.splitlines()[-1])
     assert len(before) >= 10
+    assert during > 0, "nobody waits for a backup"
     assert set(before) <= set(found["keys"])
     assert found["wrong"] == []
     held = set(found["open"]) - set(found["served"])
     assert len(held) <= 1, "only what the annotator held at that moment waits for its lease"
     ranked = [pk for pk in order if pk in set(found["served"])]
     assert found["served"][: len(ranked)] == ranked
+    examined = manage(elsewhere, "shell", "--no-imports", "-c", DOCTOR)
+    lines = json.loads(examined.stdout)["checks"]
+    # The throw-away server of these tests never waits for its disk.
+    known = ["database"] if connection.vendor == "postgresql" else []
+    assert [line["name"] for line in lines if line["status"] == "failed"] == known
 
 
 @pytest.fixture
@@ -182,6 +204,43 @@ def test_a_backup_is_readable_by_its_owner_alone_and_never_replaces_another(back
         call_command("backup", backup)
 
     assert backup.read_bytes() == content
+
+
+def test_in_a_folder_a_backup_is_called_after_its_time(tmp_path):
+    make_project()
+
+    call_command("backup", tmp_path)
+
+    (file,) = tmp_path.iterdir()
+    assert re.fullmatch(r"annotator-\d{4}-\d\d-\d\d-\d{6}\.tar", file.name)
+    with archives.opened(file) as read:
+        assert read.manifest.rows["labeling_project"] == 1
+
+
+def test_of_an_empty_database_no_backup_is_made(elsewhere, tmp_path):
+    done = manage(elsewhere, "backup", tmp_path / "a.tar")
+
+    assert (done.returncode, "The database is empty" in done.stderr) == (1, True)
+    assert not (tmp_path / "a.tar").exists()
+
+
+def test_images_in_a_bucket_stay_there_and_no_restore_touches_them(
+    elsewhere, tmp_path, monkeypatch, capsys
+):
+    make_images(make_project(), 2)
+    monkeypatch.setattr(stores, "default_storage", Storage())
+
+    call_command("backup", tmp_path / "a.tar")
+
+    assert "they are in the bucket" in capsys.readouterr().out
+    with archives.opened(tmp_path / "a.tar") as read:
+        assert {name.split("/")[0] for name in read.manifest.files} == {"database"}
+    refused = manage(elsewhere, "restore", tmp_path / "a.tar")
+    assert (refused.returncode, "ANNOTATOR_S3_BUCKET" in refused.stderr) == (1, True)
+    # Nobody answers there.
+    bucket = {"ANNOTATOR_S3_BUCKET": "images", "ANNOTATOR_S3_ENDPOINT_URL": "http://127.0.0.1:1"}
+    restored = manage(elsewhere | bucket, "restore", tmp_path / "a.tar")
+    assert restored.returncode == 0, restored.stderr
 
 
 def test_a_backup_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -326,6 +385,10 @@ def come_from_a_newer_version(members):
     change_manifest(members, lambda m: m["migrations"].append("workqueue.0999_newer"))
 
 
+def have_images_in_a_bucket(members):
+    change_manifest(members, lambda m: m.update(has_images=False))
+
+
 def come_from_another_database(members):
     change_manifest(members, lambda m: m.update(vendor="oracle"))
 
@@ -340,6 +403,7 @@ def come_from_another_database(members):
         (name_a_file_outside, "outside its stores"),
         (come_from_a_newer_version, "newer than this one"),
         (come_from_another_database, "oracle database"),
+        (have_images_in_a_bucket, "are in a bucket"),
     ],
 )
 def test_a_backup_that_does_not_fit_or_is_not_whole_changes_nothing(
@@ -379,6 +443,33 @@ def test_an_installation_people_have_worked_in_is_replaced_only_by_force(backup,
     forced = manage(elsewhere, "restore", backup, "--force")
     assert forced.returncode == 0, forced.stderr
     assert not stray.exists()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no functions")
+def test_functions_and_triggers_of_postgresql_are_replaced_too(backup, elsewhere):
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    function = (
+        "CREATE FUNCTION refuse() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(function)
+        cursor.execute(
+            "CREATE TRIGGER append_only BEFORE DELETE ON labeling_annotation"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    try:
+        call_command("backup", backup.with_name("b.tar"))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse CASCADE")
+
+    for file in ("b.tar", "b.tar", "a.tar"):
+        done = manage(elsewhere, "restore", "--force", backup.with_name(file))
+        assert done.returncode == 0, done.stderr
+    asked = "SELECT count(*) FROM pg_proc WHERE proname = 'refuse'"
+    count = f"from django.db import connection as c; x = c.cursor(); x.execute({asked!r}); "
+    seen = manage(elsewhere, "shell", "--no-imports", "-c", count + "print(x.fetchone()[0])")
+    assert seen.stdout.strip() == "0"
 
 
 def test_nothing_is_restored_while_annotator_runs(backup, elsewhere):
