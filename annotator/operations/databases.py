@@ -84,11 +84,15 @@ def _sqlite_snapshot(folder: Path) -> Iterator[Snapshot]:
     copy.unlink(missing_ok=True)
     source = str(connection.settings_dict["NAME"])
     # In one step, so that the copy is of one read transaction: writers go on and never restart it.
-    with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(copy)) as target:
+    with (
+        _sqlite_errors(),
+        closing(sqlite3.connect(source)) as live,
+        closing(sqlite3.connect(copy)) as target,
+    ):
         live.backup(target)
         # One file, with no log beside it.
         target.execute("PRAGMA journal_mode=DELETE")
-        check_sqlite(target)
+        _check_sqlite(target)
     reading = connection.copy()
     reading.settings_dict |= {"NAME": copy, "OPTIONS": {}}
     connections[SNAPSHOT] = reading
@@ -99,7 +103,16 @@ def _sqlite_snapshot(folder: Path) -> Iterator[Snapshot]:
         del connections[SNAPSHOT]
 
 
-def check_sqlite(database: sqlite3.Connection) -> None:
+@contextmanager
+def _sqlite_errors() -> Iterator[None]:
+    """Turn what SQLite raises on a damaged file or a full disk into our error."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DatabaseToolError(f"SQLite cannot copy the database: {error}") from error
+
+
+def _check_sqlite(database: sqlite3.Connection) -> None:
     """Have SQLite read the whole file.
 
     Raises:
@@ -230,8 +243,8 @@ def replace(copy: Path) -> None:
 
 
 def _replace_sqlite(copy: Path) -> None:
-    with closing(sqlite3.connect(copy)) as database:
-        check_sqlite(database)
+    with _sqlite_errors(), closing(sqlite3.connect(copy)) as database:
+        _check_sqlite(database)
     check_unused()
     # Nobody has the old file open and its log is merged, so that one rename changes everything.
     copy.replace(str(connection.settings_dict["NAME"]))

@@ -1,8 +1,10 @@
 import fcntl
+import hashlib
 import io
 import json
 import os
 import re
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import tarfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,12 +74,13 @@ def elsewhere(tmp_path):
         cursor.execute(f"DROP DATABASE {name}")
 
 
-def manage(environment, *arguments):
+def manage(environment, *arguments, file_bytes=resource.RLIM_INFINITY):
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
     )
 
 
@@ -302,16 +306,30 @@ def test_the_pins_of_a_backup_that_was_killed_are_removed_by_a_later_one(segment
     new.rmdir()
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="the merge is in the same connection")
+def in_another_connection(work):
+    """Do something in another thread, and so in another connection."""
+
+    def run():
+        work()
+        connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(run).result(30)
+
+
 def test_segments_merged_before_they_could_be_pinned_are_read_anew(segment, tmp_path, monkeypatch):
     pin = stores.pinned
+    merges = []
+
+    def merge():
+        images = list(segment.project.images.all())
+        Segment.objects.get(pk=segment.pk).delete()
+        embed(segment.project, images, np.eye(3, DIM))
+        (settings.EMBEDDINGS_ROOT / segment.name).unlink()
 
     def merge_then_pin(files):
-        if Segment.objects.filter(pk=segment.pk).exists():
-            images = list(segment.project.images.all())
-            segment.delete()
-            embed(images[0].project, images, np.eye(3, DIM))
-            (settings.EMBEDDINGS_ROOT / segment.name).unlink()
+        if not merges:
+            merges.append(in_another_connection(merge))
         return pin(files)
 
     monkeypatch.setattr(stores, "pinned", merge_then_pin)
@@ -421,6 +439,85 @@ def test_a_backup_that_does_not_fit_or_is_not_whole_changes_nothing(
     if written:
         with closing(sqlite3.connect(data / "annotator.sqlite3")) as database:
             assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def say_more_rows(members):
+    change_manifest(members, lambda m: m["rows"].update(labeling_image=99))
+
+
+def say_other_migrations(members):
+    change_manifest(members, lambda m: m["migrations"].remove("workqueue.0003_fine_tuning"))
+
+
+def forget_a_file(members):
+    name = a_thumbnail(members)
+    del members[name]
+    change_manifest(members, lambda m: m["files"].pop(name))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (say_more_rows, "as many rows"),
+        (say_other_migrations, "other migrations"),
+        (forget_a_file, "which the backup does not hold"),
+    ],
+)
+def test_a_restore_that_differs_from_its_manifest_fails(backup, elsewhere, change, reason):
+    rewrite(backup, change)
+
+    done = manage(elsewhere, "restore", backup)
+
+    assert (done.returncode, reason in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9, 1])
+def test_a_disk_that_fills_up_leaves_no_half_backup(backup, elsewhere, tmp_path, share):
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    folder = tmp_path / "backups"
+    folder.mkdir()
+
+    file_bytes = int(backup.stat().st_size * share) - tarfile.RECORDSIZE
+    done = manage(elsewhere, "backup", folder / "b.tar", file_bytes=file_bytes)
+
+    assert (done.returncode, "CommandError" in done.stderr) == (1, True), done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def spoil_the_database(members):
+    (name,) = (name for name in members if name.startswith("database/"))
+    members[name] = members[name][:2000] + b"spoilt" * 1000
+    said = {"n_bytes": len(members[name]), "sha256": hashlib.sha256(members[name]).hexdigest()}
+    change_manifest(members, lambda m: m["files"].update({name: said}))
+
+
+def test_a_database_that_cannot_be_put_in_place_leaves_the_old_one(backup, elsewhere, tmp_path):
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    rewrite(backup, spoil_the_database)
+
+    done = manage(elsewhere, "restore", "--force", backup)
+
+    assert (done.returncode, "CommandError" in done.stderr) == (1, True)
+    again = manage(elsewhere, "backup", tmp_path / "b.tar")
+    assert again.returncode == 0, again.stderr
+    with archives.opened(tmp_path / "b.tar") as read:
+        assert (read.manifest.rows["labeling_image"], read.manifest.missing) == (2, [])
+
+
+def test_a_backup_of_an_older_version_is_migrated(elsewhere, tmp_path):
+    for command in (
+        ("migrate",),
+        ("migrate", "workqueue", "0002"),
+        ("backup", tmp_path / "old.tar"),
+        ("migrate",),
+        ("restore", "--force", tmp_path / "old.tar"),
+    ):
+        done = manage(elsewhere, *command)
+        assert done.returncode == 0, done.stderr
+
+    with archives.opened(tmp_path / "old.tar") as read:
+        assert "workqueue.0003_fine_tuning" not in read.manifest.migrations
+    assert manage(elsewhere, "migrate", "--check").returncode == 0
 
 
 def test_a_file_that_is_cut_short_is_no_backup(backup, elsewhere):
