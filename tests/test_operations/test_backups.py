@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="for PostgreSQL")
+
 
 @pytest.fixture
 def project():
@@ -82,6 +84,12 @@ def manage(environment, *arguments, file_bytes=resource.RLIM_INFINITY):
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
     )
+
+
+def asked(environment, sql):
+    code = f"from django.db import connection as c; x = c.cursor(); x.execute({sql!r}); "
+    seen = manage(environment, "shell", "--no-imports", "-c", code + "print(x.fetchone()[0])")
+    return seen.stdout.strip()
 
 
 AUDIT = """
@@ -504,6 +512,27 @@ def test_a_database_that_cannot_be_put_in_place_leaves_the_old_one(backup, elsew
         assert (read.manifest.rows["labeling_image"], read.manifest.missing) == (2, [])
 
 
+@postgresql
+def test_what_is_in_the_way_in_postgresql_fails_the_restore_and_not_half_of_it(
+    backup, elsewhere, tmp_path
+):
+    in_the_way = "CREATE TYPE mood AS ENUM ('good')"
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    assert manage(elsewhere, "dbshell", "--", "-c", in_the_way).returncode == 0
+    with connection.cursor() as cursor:
+        cursor.execute(in_the_way)
+    try:
+        call_command("backup", tmp_path / "b.tar")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TYPE mood")
+
+    done = manage(elsewhere, "restore", "--force", tmp_path / "b.tar")
+
+    assert (done.returncode, "psql failed" in done.stderr) == (1, True)
+    assert asked(elsewhere, "SELECT count(*) FROM labeling_image") == "2"
+
+
 def test_a_backup_of_an_older_version_is_migrated(elsewhere, tmp_path):
     for command in (
         ("migrate",),
@@ -542,7 +571,7 @@ def test_an_installation_people_have_worked_in_is_replaced_only_by_force(backup,
     assert not stray.exists()
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no functions")
+@postgresql
 def test_functions_and_triggers_of_postgresql_are_replaced_too(backup, elsewhere):
     assert manage(elsewhere, "restore", backup).returncode == 0
     function = (
@@ -563,10 +592,7 @@ def test_functions_and_triggers_of_postgresql_are_replaced_too(backup, elsewhere
     for file in ("b.tar", "b.tar", "a.tar"):
         done = manage(elsewhere, "restore", "--force", backup.with_name(file))
         assert done.returncode == 0, done.stderr
-    asked = "SELECT count(*) FROM pg_proc WHERE proname = 'refuse'"
-    count = f"from django.db import connection as c; x = c.cursor(); x.execute({asked!r}); "
-    seen = manage(elsewhere, "shell", "--no-imports", "-c", count + "print(x.fetchone()[0])")
-    assert seen.stdout.strip() == "0"
+    assert asked(elsewhere, "SELECT count(*) FROM pg_proc WHERE proname = 'refuse'") == "0"
 
 
 def test_nothing_is_restored_while_annotator_runs(backup, elsewhere):
