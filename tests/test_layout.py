@@ -28,8 +28,16 @@ def test_queue_is_no_package_because_that_would_hide_the_standard_librarys():
     assert "'queue' is not a package" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["annotator.wsgi", "annotator.celery", "workqueue.tasks"])
-def test_neither_web_process_nor_celery_parent_loads_torch(module):
+@pytest.mark.parametrize(
+    "module",
+    [
+        "annotator.wsgi",
+        "annotator.celery",
+        "workqueue.tasks",
+        "annotator.operations.management.commands.doctor",
+    ],
+)
+def test_neither_web_process_nor_celery_parent_nor_doctor_loads_torch(module):
     code = (
         "import django, sys; django.setup(); import annotator.urls, importlib;"
         f"importlib.import_module('{module}');"

@@ -41,6 +41,7 @@ class Manifest:
         version: of the product that wrote it.
         created_at: when the database was read.
         vendor: ``sqlite`` or ``postgresql``.
+        has_images: not when they lay in a bucket, which has backups of its own.
         migrations: all that were applied, as ``app.name``.
         rows: table -> number of rows.
         files: name -> size and hash.
@@ -50,6 +51,7 @@ class Manifest:
     version: str
     created_at: str
     vendor: str
+    has_images: bool
     migrations: list[str]
     rows: dict[str, int]
     files: dict[str, Entry] = field(default_factory=dict)

@@ -37,8 +37,13 @@ class _Taken:
     pins: stores.Pins
 
 
+def place_for(given: Path, *, now: datetime) -> Path:
+    """Return the file that is named, or in a folder that is named one called after the time."""
+    return given / f"annotator-{now:%Y-%m-%d-%H%M%S}.tar" if given.is_dir() else given
+
+
 def back_up(target: Path, *, now: datetime, say: Say) -> archives.Manifest:
-    """Write the whole installation into one file.
+    """Write the whole installation into one file; images in a bucket stay there.
 
     Args:
         target: the file; must not exist. It appears when it is complete.
@@ -49,13 +54,18 @@ def back_up(target: Path, *, now: datetime, say: Say) -> archives.Manifest:
         What the backup holds.
 
     Raises:
-        BackupRefusedError: the file exists, or its folder does not.
+        BackupRefusedError: the file exists, or its folder does not, or the database is empty.
         DatabaseToolError: the database cannot be read.
     """
     if target.exists():
         raise BackupRefusedError(f"{target} exists already; a backup never replaces another.")
     if not target.parent.is_dir():
         raise BackupRefusedError(f"There is no folder {target.parent}.")
+    if not databases.applied_migrations(connection):
+        raise BackupRefusedError(
+            "The database is empty. Name the data folder of the installation to be backed up: "
+            "bin/run --data DIR manage backup …"
+        )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as work:
         say("Reading the database …")
         with (
@@ -85,11 +95,12 @@ def _taken(work: Path, now: datetime) -> Iterator[_Taken]:
                     version=annotator.__version__,
                     created_at=now.isoformat(),
                     vendor=connection.vendor,
+                    has_images=stores.images_are_local(),
                     migrations=snapshot.migrations(),
                     rows=snapshot.rows(),
                     missing=pins.missing,
                 )
-                images = list(stores.images(snapshot.using))
+                images = list(stores.images(snapshot.using)) if manifest.has_images else []
                 taken = _Taken(manifest, snapshot.dump(), images, pins)
             # The snapshot has ended: PostgreSQL need not keep old rows while files are copied.
             yield taken
@@ -104,8 +115,7 @@ def _copy_files(archive: archives.Writer, taken: _Taken) -> None:
         archive.add_path(name, path)
     for file in taken.images:
         try:
-            with default_storage.open(file.name) as source:
-                archive.add(file.path, source.file, source.size)  # type: ignore[arg-type]
+            archive.add_path(file.path, Path(default_storage.path(file.name)))
         except FileNotFoundError:
             # Lost before the backup: better a backup that says so than none.
             archive.manifest.missing.append(file.path)

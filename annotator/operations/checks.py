@@ -16,7 +16,7 @@ from celery import current_app
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import connection
+from django.db import NotSupportedError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, Model, QuerySet
 from django.utils import timezone
@@ -44,6 +44,15 @@ SQLITE_WANTED = {
     "synchronous": (2, "an answered label may not survive a power cut"),
     "foreign_keys": (1, "rows may point nowhere"),
 }
+POSTGRESQL_WANTED = {
+    "synchronous_commit": (
+        {"on", "local", "remote_write", "remote_apply"},
+        "an answered label may not survive a power cut",
+    ),
+    "fsync": ({"on"}, "an answered label may not survive a power cut"),
+    # Stricter ones refuse what meets, where ours waits for a lock and looks again.
+    "transaction_isolation": ({"read committed"}, "labels fail under load"),
+}
 
 
 @check(
@@ -52,10 +61,17 @@ SQLITE_WANTED = {
 )
 def database_mode() -> Finding:
     """Labels that were answered must last, and people must not wait for each other."""
+    try:
+        connection.ensure_connection()
+        connection.check_database_version_supported()
+    except NotSupportedError as error:
+        return failed(str(error), "Upgrade the database server.")
+    except OperationalError as error:
+        return failed(f"Not reached: {error}", "Start the database ANNOTATOR_DATABASE_URL names.")
     if connection.vendor == "sqlite":
         faults, version = _sqlite_faults(), _scalar("SELECT sqlite_version()")
     else:
-        shown = {name: _scalar(f"SHOW {name}") for name in ("synchronous_commit", "fsync")}
+        shown = {name: _scalar(f"SHOW {name}") for name in POSTGRESQL_WANTED}
         faults, version = postgresql_faults(shown), _scalar("SHOW server_version")
     if faults:
         return failed("; ".join(faults))
@@ -74,9 +90,12 @@ def _sqlite_faults() -> list[str]:
 
 
 def postgresql_faults(shown: dict[str, str]) -> list[str]:
-    """Return what in PostgreSQL's settings makes an answered label less than durable."""
-    faults = [f"{name} is off" for name in ("synchronous_commit", "fsync") if shown[name] == "off"]
-    return [f"{fault}: an answered label may not survive a power cut" for fault in faults]
+    """Return what is wrong with PostgreSQL's settings, and what that costs."""
+    return [
+        f"{name} is {shown[name]}: {harm}"
+        for name, (wanted, harm) in POSTGRESQL_WANTED.items()
+        if shown[name] not in wanted
+    ]
 
 
 def _scalar(sql: str) -> Any:
@@ -179,6 +198,7 @@ def room(folder: Path) -> Finding:
 
 ROOTS = {
     "data folder": "DATA_DIR",
+    "media folder": "MEDIA_ROOT",
     "embeddings folder": "EMBEDDINGS_ROOT",
     "models folder": "MODELS_ROOT",
     "uploads folder": "UPLOADS_ROOT",

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
@@ -83,11 +84,15 @@ def _sqlite_snapshot(folder: Path) -> Iterator[Snapshot]:
     copy.unlink(missing_ok=True)
     source = str(connection.settings_dict["NAME"])
     # In one step, so that the copy is of one read transaction: writers go on and never restart it.
-    with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(copy)) as target:
+    with (
+        _sqlite_errors(),
+        closing(sqlite3.connect(source)) as live,
+        closing(sqlite3.connect(copy)) as target,
+    ):
         live.backup(target)
         # One file, with no log beside it.
         target.execute("PRAGMA journal_mode=DELETE")
-        check_sqlite(target)
+        _check_sqlite(target)
     reading = connection.copy()
     reading.settings_dict |= {"NAME": copy, "OPTIONS": {}}
     connections[SNAPSHOT] = reading
@@ -98,7 +103,16 @@ def _sqlite_snapshot(folder: Path) -> Iterator[Snapshot]:
         del connections[SNAPSHOT]
 
 
-def check_sqlite(database: sqlite3.Connection) -> None:
+@contextmanager
+def _sqlite_errors() -> Iterator[None]:
+    """Turn what SQLite raises on a damaged file or a full disk into our error."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DatabaseToolError(f"SQLite cannot copy the database: {error}") from error
+
+
+def _check_sqlite(database: sqlite3.Connection) -> None:
     """Have SQLite read the whole file.
 
     Raises:
@@ -206,11 +220,18 @@ def _postgresql_in_use() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def home() -> Path:
+    """Return a folder from which one rename puts a database in the place of ours."""
+    if connection.vendor == "sqlite":
+        return Path(connection.settings_dict["NAME"]).parent
+    return Path(settings.DATA_DIR)
+
+
 def replace(copy: Path) -> None:
     """Put another database in the place of ours: altogether, or not at all.
 
     Args:
-        copy: what a snapshot's ``dump`` wrote; moved away on SQLite.
+        copy: what a snapshot's ``dump`` wrote, below :func:`home`; moved away on SQLite.
 
     Raises:
         DatabaseToolError: a program is missing, too old or failed; ours is as it was.
@@ -222,8 +243,8 @@ def replace(copy: Path) -> None:
 
 
 def _replace_sqlite(copy: Path) -> None:
-    with closing(sqlite3.connect(copy)) as database:
-        check_sqlite(database)
+    with _sqlite_errors(), closing(sqlite3.connect(copy)) as database:
+        _check_sqlite(database)
     check_unused()
     # Nobody has the old file open and its log is merged, so that one rename changes everything.
     copy.replace(str(connection.settings_dict["NAME"]))
@@ -233,11 +254,28 @@ def _replace_postgresql(dump: Path) -> None:
     check_client("pg_restore")
     check_client("psql")
     drops, content = dump.with_suffix(".drops.sql"), dump.with_suffix(".sql")
-    quoted = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
+    drops.write_text("".join(f"DROP {what} CASCADE;\n" for what in _ours_in_postgresql()))
     connection.close()
-    drops.write_text("".join(f"DROP TABLE IF EXISTS {name} CASCADE;\n" for name in quoted))
     _run("pg_restore", "--no-owner", "--no-privileges", f"--file={content}", str(dump))
     _run(
         "psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1",
         f"--file={drops}", f"--file={content}",
     )  # fmt: skip
+
+
+def _ours_in_postgresql() -> list[str]:
+    """Return the tables, and the functions that triggers call, but nothing of an extension."""
+    with connection.cursor() as cursor:
+        tables = [
+            connection.ops.quote_name(name) for name in connection.introspection.table_names()
+        ]
+        cursor.execute(
+            "SELECT oid::regprocedure::text FROM pg_proc"
+            " WHERE pronamespace = current_schema()::regnamespace AND NOT EXISTS ("
+            "SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass"
+            " AND objid = pg_proc.oid AND deptype = 'e')"
+        )
+        routines = [row[0] for row in cursor.fetchall()]
+    return [f"TABLE IF EXISTS {name}" for name in tables] + [
+        f"ROUTINE IF EXISTS {name}" for name in routines
+    ]

@@ -6,6 +6,7 @@ what nobody names any more is removed last: until the step, the installation is 
 """
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -98,6 +99,12 @@ def _check_fits(manifest: archives.Manifest) -> None:
             f"The backup is of a {manifest.vendor} database and this installation uses "
             f"{connection.vendor}: set ANNOTATOR_DATABASE_URL accordingly."
         )
+    if manifest.has_images != stores.images_are_local():
+        raise RestoreRefusedError(
+            "The images of the backup are in it: unset ANNOTATOR_S3_BUCKET."
+            if manifest.has_images
+            else "The images of the backup are in a bucket: name that in ANNOTATOR_S3_BUCKET."
+        )
     loader = MigrationLoader(None)
     known = {f"{app}.{name}" for app, name in loader.disk_migrations}
     unknown = sorted(set(manifest.migrations) - known)
@@ -118,7 +125,7 @@ def _check_empty() -> None:
     has_rows = (Project._meta.db_table in tables and Project.objects.exists()) or (
         User._meta.db_table in tables and User.objects.count() > 1
     )
-    has_files = any(next(_names_in(store), None) for store in stores.stores().values())
+    has_files = any(next(_names_in(store), None) for store in stores.backed_up().values())
     if has_rows or has_files:
         raise RestoreRefusedError(
             "This installation is not empty. --force replaces everything in it by the backup; "
@@ -136,7 +143,7 @@ def _check_room(manifest: archives.Manifest) -> None:
 
 
 def _put_files(backup: archives.Reader) -> None:
-    places = stores.stores()
+    places = stores.backed_up()
     for name, entry in backup.manifest.files.items():
         store, _, rest = name.partition("/")
         if store in places and _stored(places[store], rest) != entry:
@@ -161,12 +168,15 @@ def _save(store: Storage, name: str, source: IO[bytes]) -> None:
 
 def _put_database(backup: archives.Reader) -> None:
     (name,) = (name for name in backup.manifest.files if name.startswith("database/"))
-    # In the data folder, from where one rename puts it in place.
-    with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".restore-") as work:
+    home = databases.home()
+    with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as work:
         copy = Path(work) / name.removeprefix("database/")
         with backup.open(name) as source, copy.open("wb") as target:
             shutil.copyfileobj(source, target)
+        # The step must not outlive a power cut that the new database and its files do not.
+        os.sync()
         databases.replace(copy)
+    archives.sync_folder(home)
 
 
 def _audit_rows(manifest: archives.Manifest) -> None:
@@ -179,7 +189,7 @@ def _audit_rows(manifest: archives.Manifest) -> None:
 
 def _remove_others(manifest: archives.Manifest) -> None:
     """Delete what was here before: a model of a lost round would be in the way of the next."""
-    for store_name, store in stores.stores().items():
+    for store_name, store in stores.backed_up().items():
         for name in list(_names_in(store)):
             if f"{store_name}/{name}" not in manifest.files:
                 store.delete(name)
@@ -195,7 +205,7 @@ def _names_in(store: Storage, folder: str = "") -> Iterator[str]:
 
 
 def _audit_files(manifest: archives.Manifest) -> None:
-    places = stores.stores()
+    places = stores.backed_up()
     for name, entry in manifest.files.items():
         store, _, rest = name.partition("/")
         if store in places and _stored(places[store], rest) != entry:

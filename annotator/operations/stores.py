@@ -7,6 +7,7 @@ more: they are pinned (hard links) while they are copied.
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from workqueue.models import ModelVersion, Segment
 
 MODEL_FILE = "model.safetensors"
 PIN_PREFIX = ".backup-"
+# Longer than any backup takes.
+PINS_KEPT_S = 7 * 86_400
 
 
 def roots() -> dict[str, Path]:
@@ -31,6 +34,18 @@ def stores() -> dict[str, Storage]:
     """Return each store by the name its files have in a backup."""
     local = {name: FileSystemStorage(location=root) for name, root in roots().items()}
     return {"media": default_storage, **local}
+
+
+def images_are_local() -> bool:
+    """Return whether images lie in a folder of ours; a bucket has backups of its own."""
+    return isinstance(default_storage, FileSystemStorage)
+
+
+def backed_up() -> dict[str, Storage]:
+    """Return the stores a backup holds, and a restore may therefore change."""
+    return {
+        name: store for name, store in stores().items() if name != "media" or images_are_local()
+    }
 
 
 @dataclass(frozen=True)
@@ -70,8 +85,9 @@ def models(using: str) -> Iterator[NamedFile]:
 
 
 def named_files(using: str) -> Iterator[NamedFile]:
-    """Return every file that a row names."""
-    yield from images(using)
+    """Return every file that a row names and a backup holds."""
+    if images_are_local():
+        yield from images(using)
     yield from segments(using)
     yield from models(using)
 
@@ -99,12 +115,20 @@ def pinned(files: Iterable[NamedFile]) -> Iterator[Pins]:
     try:
         for store, root in roots().items():
             root.mkdir(parents=True, exist_ok=True)
+            _sweep(root)
             folders[store] = Path(tempfile.mkdtemp(prefix=PIN_PREFIX, dir=root))
         missing = [file.path for file in wanted if not _pin(file, folders[file.store])]
         yield Pins(folders, missing)
     finally:
         for folder in folders.values():
             shutil.rmtree(folder)
+
+
+def _sweep(root: Path) -> None:
+    """Delete the pins of a backup that was killed: they would hold their disk space for ever."""
+    for pins in root.glob(f"{PIN_PREFIX}*"):
+        if pins.stat().st_mtime < time.time() - PINS_KEPT_S:
+            shutil.rmtree(pins)
 
 
 def _pin(file: NamedFile, folder: Path) -> bool:

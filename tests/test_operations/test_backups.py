@@ -1,13 +1,18 @@
 import fcntl
+import hashlib
 import io
 import json
 import os
+import re
+import resource
 import sqlite3
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from django.conf import settings
-from django.core.files.storage import default_storage
+from django.core.files.storage import Storage, default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 from factories import make_images, make_member, make_project, now, store_files
@@ -30,12 +35,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="for PostgreSQL")
+
 
 @pytest.fixture
 def project():
     """A project in the middle of its work: files, embeddings, a trained model, a ranking."""
     project = make_project()
-    images = make_images(project, 90)
+    images = make_images(project, 200)
     store_files(images)
     truth = embed(project, images, np.eye(3, DIM) * 3)
     request_round(project=project, trigger="person")
@@ -69,13 +76,20 @@ def elsewhere(tmp_path):
         cursor.execute(f"DROP DATABASE {name}")
 
 
-def manage(environment, *arguments):
+def manage(environment, *arguments, file_bytes=resource.RLIM_INFINITY):
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
     )
+
+
+def asked(environment, sql):
+    code = f"from django.db import connection as c; x = c.cursor(); x.execute({sql!r}); "
+    seen = manage(environment, "shell", "--no-imports", "-c", code + "print(x.fetchone()[0])")
+    return seen.stdout.strip()
 
 
 AUDIT = """
@@ -107,6 +121,18 @@ print(json.dumps({"keys": keys, "wrong": wrong, "served": served, "open": open_i
 """
 
 
+# What bin/run's workers note every ten seconds.
+DOCTOR = """
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+from annotator.jobs import services
+for queue in settings.QUEUES:
+    services.note_pulse(queue=queue, now=timezone.now())
+call_command("doctor", "--json")
+"""
+
+
 class Annotator(threading.Thread):
     """Labels one image after another until told to stop; remembers what was acknowledged."""
 
@@ -130,6 +156,7 @@ class Annotator(threading.Thread):
                 self.acknowledged.append(key)
                 if len(self.acknowledged) == 10:
                     self.enough.set()
+                time.sleep(0.005)
         finally:
             connection.close()
 
@@ -146,6 +173,7 @@ def test_a_backup_under_load_restores_elsewhere_with_every_label_file_and_the_or
     before = list(annotator.acknowledged)
 
     call_command("backup", tmp_path / "a.tar", verbosity=0)
+    during = len(annotator.acknowledged) - len(before)
     annotator.stopping.set()
     annotator.join()
     restored = manage(elsewhere, "restore", tmp_path / "a.tar")
@@ -156,12 +184,18 @@ def test_a_backup_under_load_restores_elsewhere_with_every_label_file_and_the_or
     assert seen.returncode == 0, seen.stderr
     found = json.loads(seen.stdout.splitlines()[-1])
     assert len(before) >= 10
+    assert during > 0, "nobody waits for a backup"
     assert set(before) <= set(found["keys"])
     assert found["wrong"] == []
     held = set(found["open"]) - set(found["served"])
     assert len(held) <= 1, "only what the annotator held at that moment waits for its lease"
     ranked = [pk for pk in order if pk in set(found["served"])]
     assert found["served"][: len(ranked)] == ranked
+    examined = manage(elsewhere, "shell", "--no-imports", "-c", DOCTOR)
+    lines = json.loads(examined.stdout)["checks"]
+    # The throw-away server of these tests never waits for its disk.
+    known = ["database"] if connection.vendor == "postgresql" else []
+    assert [line["name"] for line in lines if line["status"] == "failed"] == known
 
 
 @pytest.fixture
@@ -182,6 +216,43 @@ def test_a_backup_is_readable_by_its_owner_alone_and_never_replaces_another(back
         call_command("backup", backup)
 
     assert backup.read_bytes() == content
+
+
+def test_in_a_folder_a_backup_is_called_after_its_time(tmp_path):
+    make_project()
+
+    call_command("backup", tmp_path)
+
+    (file,) = tmp_path.iterdir()
+    assert re.fullmatch(r"annotator-\d{4}-\d\d-\d\d-\d{6}\.tar", file.name)
+    with archives.opened(file) as read:
+        assert read.manifest.rows["labeling_project"] == 1
+
+
+def test_of_an_empty_database_no_backup_is_made(elsewhere, tmp_path):
+    done = manage(elsewhere, "backup", tmp_path / "a.tar")
+
+    assert (done.returncode, "The database is empty" in done.stderr) == (1, True)
+    assert not (tmp_path / "a.tar").exists()
+
+
+def test_images_in_a_bucket_stay_there_and_no_restore_touches_them(
+    elsewhere, tmp_path, monkeypatch, capsys
+):
+    make_images(make_project(), 2)
+    monkeypatch.setattr(stores, "default_storage", Storage())
+
+    call_command("backup", tmp_path / "a.tar")
+
+    assert "they are in the bucket" in capsys.readouterr().out
+    with archives.opened(tmp_path / "a.tar") as read:
+        assert {name.split("/")[0] for name in read.manifest.files} == {"database"}
+    refused = manage(elsewhere, "restore", tmp_path / "a.tar")
+    assert (refused.returncode, "ANNOTATOR_S3_BUCKET" in refused.stderr) == (1, True)
+    # Nobody answers there.
+    bucket = {"ANNOTATOR_S3_BUCKET": "images", "ANNOTATOR_S3_ENDPOINT_URL": "http://127.0.0.1:1"}
+    restored = manage(elsewhere | bucket, "restore", tmp_path / "a.tar")
+    assert restored.returncode == 0, restored.stderr
 
 
 def test_a_backup_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -231,16 +302,42 @@ def test_what_background_work_deletes_during_a_backup_is_in_it(segment, tmp_path
     assert embeddings_in(tmp_path / "a.tar") == [f"embeddings/{segment.name}"]
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="the merge is in the same connection")
+def test_the_pins_of_a_backup_that_was_killed_are_removed_by_a_later_one(segment, tmp_path):
+    left, new = (settings.EMBEDDINGS_ROOT / f"{stores.PIN_PREFIX}{name}" for name in "ab")
+    for pins in (left, new):
+        pins.mkdir()
+    os.utime(left, (0, 0))
+
+    call_command("backup", tmp_path / "a.tar")
+
+    assert (left.exists(), new.exists()) == (False, True)
+    new.rmdir()
+
+
+def in_another_connection(work):
+    """Do something in another thread, and so in another connection."""
+
+    def run():
+        work()
+        connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(run).result(30)
+
+
 def test_segments_merged_before_they_could_be_pinned_are_read_anew(segment, tmp_path, monkeypatch):
     pin = stores.pinned
+    merges = []
+
+    def merge():
+        images = list(segment.project.images.all())
+        Segment.objects.get(pk=segment.pk).delete()
+        embed(segment.project, images, np.eye(3, DIM))
+        (settings.EMBEDDINGS_ROOT / segment.name).unlink()
 
     def merge_then_pin(files):
-        if Segment.objects.filter(pk=segment.pk).exists():
-            images = list(segment.project.images.all())
-            segment.delete()
-            embed(images[0].project, images, np.eye(3, DIM))
-            (settings.EMBEDDINGS_ROOT / segment.name).unlink()
+        if not merges:
+            merges.append(in_another_connection(merge))
         return pin(files)
 
     monkeypatch.setattr(stores, "pinned", merge_then_pin)
@@ -314,6 +411,10 @@ def come_from_a_newer_version(members):
     change_manifest(members, lambda m: m["migrations"].append("workqueue.0999_newer"))
 
 
+def have_images_in_a_bucket(members):
+    change_manifest(members, lambda m: m.update(has_images=False))
+
+
 def come_from_another_database(members):
     change_manifest(members, lambda m: m.update(vendor="oracle"))
 
@@ -328,6 +429,7 @@ def come_from_another_database(members):
         (name_a_file_outside, "outside its stores"),
         (come_from_a_newer_version, "newer than this one"),
         (come_from_another_database, "oracle database"),
+        (have_images_in_a_bucket, "are in a bucket"),
     ],
 )
 def test_a_backup_that_does_not_fit_or_is_not_whole_changes_nothing(
@@ -345,6 +447,106 @@ def test_a_backup_that_does_not_fit_or_is_not_whole_changes_nothing(
     if written:
         with closing(sqlite3.connect(data / "annotator.sqlite3")) as database:
             assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def say_more_rows(members):
+    change_manifest(members, lambda m: m["rows"].update(labeling_image=99))
+
+
+def say_other_migrations(members):
+    change_manifest(members, lambda m: m["migrations"].remove("workqueue.0003_fine_tuning"))
+
+
+def forget_a_file(members):
+    name = a_thumbnail(members)
+    del members[name]
+    change_manifest(members, lambda m: m["files"].pop(name))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (say_more_rows, "as many rows"),
+        (say_other_migrations, "other migrations"),
+        (forget_a_file, "which the backup does not hold"),
+    ],
+)
+def test_a_restore_that_differs_from_its_manifest_fails(backup, elsewhere, change, reason):
+    rewrite(backup, change)
+
+    done = manage(elsewhere, "restore", backup)
+
+    assert (done.returncode, reason in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9, 1])
+def test_a_disk_that_fills_up_leaves_no_half_backup(backup, elsewhere, tmp_path, share):
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    folder = tmp_path / "backups"
+    folder.mkdir()
+
+    file_bytes = int(backup.stat().st_size * share) - tarfile.RECORDSIZE
+    done = manage(elsewhere, "backup", folder / "b.tar", file_bytes=file_bytes)
+
+    assert (done.returncode, "CommandError" in done.stderr) == (1, True), done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def spoil_the_database(members):
+    (name,) = (name for name in members if name.startswith("database/"))
+    members[name] = members[name][:2000] + b"spoilt" * 1000
+    said = {"n_bytes": len(members[name]), "sha256": hashlib.sha256(members[name]).hexdigest()}
+    change_manifest(members, lambda m: m["files"].update({name: said}))
+
+
+def test_a_database_that_cannot_be_put_in_place_leaves_the_old_one(backup, elsewhere, tmp_path):
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    rewrite(backup, spoil_the_database)
+
+    done = manage(elsewhere, "restore", "--force", backup)
+
+    assert (done.returncode, "CommandError" in done.stderr) == (1, True)
+    again = manage(elsewhere, "backup", tmp_path / "b.tar")
+    assert again.returncode == 0, again.stderr
+    with archives.opened(tmp_path / "b.tar") as read:
+        assert (read.manifest.rows["labeling_image"], read.manifest.missing) == (2, [])
+
+
+@postgresql
+def test_what_is_in_the_way_in_postgresql_fails_the_restore_and_not_half_of_it(
+    backup, elsewhere, tmp_path
+):
+    in_the_way = "CREATE TYPE mood AS ENUM ('good')"
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    assert manage(elsewhere, "dbshell", "--", "-c", in_the_way).returncode == 0
+    with connection.cursor() as cursor:
+        cursor.execute(in_the_way)
+    try:
+        call_command("backup", tmp_path / "b.tar")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TYPE mood")
+
+    done = manage(elsewhere, "restore", "--force", tmp_path / "b.tar")
+
+    assert (done.returncode, "psql failed" in done.stderr) == (1, True)
+    assert asked(elsewhere, "SELECT count(*) FROM labeling_image") == "2"
+
+
+def test_a_backup_of_an_older_version_is_migrated(elsewhere, tmp_path):
+    for command in (
+        ("migrate",),
+        ("migrate", "workqueue", "0002"),
+        ("backup", tmp_path / "old.tar"),
+        ("migrate",),
+        ("restore", "--force", tmp_path / "old.tar"),
+    ):
+        done = manage(elsewhere, *command)
+        assert done.returncode == 0, done.stderr
+
+    with archives.opened(tmp_path / "old.tar") as read:
+        assert "workqueue.0003_fine_tuning" not in read.manifest.migrations
+    assert manage(elsewhere, "migrate", "--check").returncode == 0
 
 
 def test_a_file_that_is_cut_short_is_no_backup(backup, elsewhere):
@@ -367,6 +569,30 @@ def test_an_installation_people_have_worked_in_is_replaced_only_by_force(backup,
     forced = manage(elsewhere, "restore", backup, "--force")
     assert forced.returncode == 0, forced.stderr
     assert not stray.exists()
+
+
+@postgresql
+def test_functions_and_triggers_of_postgresql_are_replaced_too(backup, elsewhere):
+    assert manage(elsewhere, "restore", backup).returncode == 0
+    function = (
+        "CREATE FUNCTION refuse() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(function)
+        cursor.execute(
+            "CREATE TRIGGER append_only BEFORE DELETE ON labeling_annotation"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    try:
+        call_command("backup", backup.with_name("b.tar"))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse CASCADE")
+
+    for file in ("b.tar", "b.tar", "a.tar"):
+        done = manage(elsewhere, "restore", "--force", backup.with_name(file))
+        assert done.returncode == 0, done.stderr
+    assert asked(elsewhere, "SELECT count(*) FROM pg_proc WHERE proname = 'refuse'") == "0"
 
 
 def test_nothing_is_restored_while_annotator_runs(backup, elsewhere):

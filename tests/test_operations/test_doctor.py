@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 from datetime import timedelta
 from types import SimpleNamespace
@@ -9,8 +10,8 @@ import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.core.management import call_command
-from django.db import connection
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 from factories import class_of, make_images, make_member, make_project, now, store_files
@@ -22,6 +23,7 @@ from annotator.labeling.models import Image
 from annotator.operations import checks, databases, doctor
 from ml import embedding_store
 from workqueue import self_test, services
+from workqueue.learning import store
 from workqueue.models import ModelVersion, Segment
 from workqueue.services import leases
 
@@ -77,12 +79,54 @@ def test_deferred_transactions_have_failed(production_mode, monkeypatch):
     assert "not IMMEDIATE" in doctor.examine("database").text
 
 
-@pytest.mark.parametrize("name", ["synchronous_commit", "fsync"])
-def test_postgresql_must_write_before_it_answers(name):
-    shown = {"synchronous_commit": "on", "fsync": "on"}
+@pytest.mark.parametrize(
+    ("name", "value", "harm"),
+    [
+        ("synchronous_commit", "off", "may not survive a power cut"),
+        ("fsync", "off", "may not survive a power cut"),
+        ("transaction_isolation", "serializable", "labels fail under load"),
+    ],
+)
+def test_a_weaker_mode_of_postgresql_has_failed_and_says_what_it_costs(name, value, harm):
+    shown = {"synchronous_commit": "on", "fsync": "on", "transaction_isolation": "read committed"}
 
     assert checks.postgresql_faults(shown) == []
-    assert "power cut" in checks.postgresql_faults(shown | {name: "off"})[0]
+    (fault,) = checks.postgresql_faults(shown | {name: value})
+    assert fault.startswith(f"{name} is {value}: ")
+    assert harm in fault
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="for PostgreSQL")
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("synchronous_commit TO off", "synchronous_commit is off"),
+        ("default_transaction_isolation TO serializable", "transaction_isolation is serializable"),
+    ],
+)
+def test_the_mode_of_postgresql_is_read_from_the_server(setting, named):
+    assert named not in doctor.examine("database").text
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {setting}")
+
+    line = doctor.examine("database")
+    connection.close()
+
+    assert (line.status, named in line.text) == ("failed", True)
+
+
+def test_a_database_that_is_too_old_or_away_has_failed_and_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(connection.features, "minimum_database_version", (99,))
+    line = doctor.examine("database")
+    assert (line.status, line.mend) == ("failed", "Upgrade the database server.")
+
+    def refuse():
+        raise OperationalError("connection refused")
+
+    connection.close()
+    monkeypatch.setattr(connection, "connect", refuse)
+    line = doctor.examine("database")
+    assert (line.status, "ANNOTATOR_DATABASE_URL" in line.mend) == ("failed", True)
 
 
 def test_migrations_that_wait_have_failed_and_the_command_is_named():
@@ -143,6 +187,16 @@ def test_a_message_goes_round_and_none_stays_behind(tmp_path, monkeypatch):
 
     assert status_of("broker") == "ok"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.redis
+def test_a_message_goes_round_in_redis_and_no_key_stays_behind(monkeypatch):
+    link = Connection(os.environ["ANNOTATOR_TEST_REDIS_URL"])
+    monkeypatch.setattr(checks.current_app, "connection_for_write", lambda: link)
+
+    assert status_of("broker") == "ok"
+    with Connection(os.environ["ANNOTATOR_TEST_REDIS_URL"]) as looking:
+        assert looking.default_channel.client.keys("doctor-*") == []
 
 
 def test_a_broker_that_is_away_has_failed(monkeypatch):
@@ -256,6 +310,17 @@ def test_a_backbone_that_cannot_be_loaded_has_failed(monkeypatch):
 
     assert line.status == "failed"
     assert "There is no backbone no_such_network" in line.text
+
+
+def test_a_backbone_that_gives_something_else_has_failed(monkeypatch):
+    given = np.ones((1, 1280), np.float16)
+    monkeypatch.setattr(store, "embed_paths", lambda _: (given, [0]))
+    call_command("embed_picture")
+
+    for useless in (given[:, :5], given[:0], given * 0, given * np.nan):
+        monkeypatch.setattr(store, "embed_paths", lambda _, found=useless: (found, [0]))
+        with pytest.raises(CommandError, match="no usable embedding"):
+            call_command("embed_picture")
 
 
 @pytest.mark.slow

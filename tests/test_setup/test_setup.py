@@ -208,6 +208,16 @@ def test_every_queue_has_a_worker_in_compose_and_under_the_supervisor(tmp_path):
         assert listened == wanted
 
 
+@pytest.mark.parametrize(("command", "status"), [("restore", 0), ("backup", 1)])
+def test_only_a_restore_needs_no_installation_to_be_there(command, status, tmp_path, monkeypatch):
+    monkeypatch.delenv("ANNOTATOR_DATABASE_URL", raising=False)
+    monkeypatch.setattr(run, "ensure_packages", lambda: None)
+    monkeypatch.setattr(run, "run_command", lambda *_: 0)
+    monkeypatch.setattr(sys, "argv", ["run", "--data", str(tmp_path), "manage", command, "a.tar"])
+
+    assert run.main() == status
+
+
 @pytest.mark.redis
 def test_production_settings_serve_pages_and_run_jobs_on_postgresql_and_redis(tmp_path):
     database = os.environ["ANNOTATOR_TEST_POSTGRES_URL"]

@@ -86,7 +86,8 @@ def embed_built_in_picture() -> int:
         picture = Path(folder) / "picture.png"
         PILImage.linear_gradient("L").save(picture)
         vectors, _ = embed_paths([picture])
-    if vectors.shape[0] != 1 or not np.isfinite(vectors).all() or not vectors.any():
+    expected = (1, backbones.BACKBONES[BACKBONE].dim)
+    if vectors.shape != expected or not np.isfinite(vectors).all() or not vectors.any():
         raise BackboneUnavailableError(f"{BACKBONE} gives no usable embedding.")
     return int(vectors.shape[1])
 
