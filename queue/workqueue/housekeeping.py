@@ -17,11 +17,15 @@ RANKINGS_KEPT = 20
 UPLOADS_KEPT = timedelta(days=2)
 
 
-def keep_house(*, now: datetime) -> None:
-    """Find lost work and old rows; safe to run twice at once."""
+def expire_leases(*, now: datetime) -> None:
+    """End the leases that have run out by ``now``, the time by the database's clock."""
     Lease.objects.filter(state=Lease.State.LIVE, expires_at__lte=now).update(
         state=Lease.State.EXPIRED
     )
+
+
+def keep_house(*, now: datetime) -> None:
+    """Find lost work and old rows; safe to run twice at once."""
     _find_lost_embeddings(now)
     _find_lost_rounds()
     _drop_old_positions(now)

@@ -27,6 +27,7 @@ from annotator.labeling.pages import project_context
 from annotator.labeling.presenters import present_class, present_image
 from annotator.labeling.serializers import ImageFilter
 from workqueue import charts, presenters, reports, selectors
+from workqueue.clock import database_now
 from workqueue.heuristics import HEADS, HEURISTICS, budget_effect
 from workqueue.models import Round
 
@@ -105,7 +106,7 @@ def images(request: HttpRequest, project_id: int) -> HttpResponse:
         is_filtered=any(filters.get(name) for name in ("status", "class", "q")),
         next_url=paging.get_next_link(),
         previous_url=paging.get_previous_link(),
-        status=presenters.present_status(found, timezone.now()),
+        status=presenters.present_status(found, database_now()),
     )
     return render(request, "workqueue/images.html", context)
 
@@ -124,7 +125,7 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
     rounds = reports.done_rounds(found)
     curve = reports.learning_curve(rounds)
     listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
-    now = timezone.now()
+    now = database_now()
     days = reports.labels_over_time(found)
     context = project_context(
         found,
@@ -159,7 +160,7 @@ def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
         settings=presenters.present_settings(settings_row),
         exploration_percent=round(settings_row.exploration_share * 100),
         upcoming=[presenters.present_position(entry, classes) for entry in upcoming],
-        status=presenters.present_status(found, timezone.now()),
+        status=presenters.present_status(found, database_now()),
         history=reports.settings_history(found) if can_review else [],
         heuristic_groups=_grouped(settings_row.heuristic),
         heads=HEADS,

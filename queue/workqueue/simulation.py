@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from django.utils import timezone
 
 from annotator.accounts.models import User
 from annotator.ingest import services as ingest
@@ -22,6 +21,7 @@ from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Project
 from workqueue import learning, services
+from workqueue.clock import database_now
 from workqueue.models import ModelVersion, QueueSettings, Round
 from workqueue.oracles import LabelledFile
 from workqueue.requests import request_embedding, request_round, state_of
@@ -146,7 +146,7 @@ def label_next(simulated: SimulatedProject) -> bool:
         SimulationError: an image was served whose class nobody knows.
     """
     claimed = services.claim(
-        user=simulated.user, project=simulated.project, n=1, now=timezone.now(), client="simulation"
+        user=simulated.user, project=simulated.project, n=1, now=database_now(), client="simulation"
     )
     if not claimed.leases:
         return False
@@ -159,7 +159,7 @@ def label_next(simulated: SimulatedProject) -> bool:
         key=uuid.uuid4().hex,
         lease_token=str(lease.token),
         class_ids=[simulated.truth[lease.image_id]],
-        now=timezone.now(),
+        now=database_now(),
         source=Annotation.Source.SIMULATION,
     )
     return True

@@ -8,11 +8,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from workqueue import housekeeping
+from workqueue.clock import database_now
 
 
 @shared_task(name="workqueue.housekeeping", acks_late=False)
 def keep_house() -> None:
-    """Find lost work and clear old rows."""
+    """End leases that have run out, find lost work and clear old rows."""
+    housekeeping.expire_leases(now=database_now())
+    # All other rows bear the time of the process that wrote them.
     housekeeping.keep_house(now=timezone.now())
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -22,6 +21,7 @@ from annotator.labeling.presenters import present_annotation, present_image
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, reports, requests, selectors, serializers, services
+from workqueue.clock import database_now
 from workqueue.models import QueueSettings, Round
 
 OUTCOME_MESSAGES = {
@@ -37,7 +37,7 @@ class ClaimView(APIView):
         """Lease the best free images."""
         project = access.project_for(person_of(request), project_id)
         body = body_of(request, serializers.ClaimIn)
-        now = timezone.now()
+        now = database_now()
         claimed = services.claim(
             user=person_of(request),
             project=project,
@@ -66,7 +66,7 @@ class SubmitView(APIView):
                 lease_token=str(body["lease"]),
                 class_ids=body["class_ids"],
                 seconds=body["seconds"],
-                now=timezone.now(),
+                now=database_now(),
             )
         except services.KeyReusedError as error:
             raise Problem(422, "idempotency-key-reused", str(error)) from error
@@ -86,7 +86,7 @@ class SubmitView(APIView):
                 },
                 "image_id": answer["image"],
                 "message": _message(answer),
-                "status": presenters.present_status(project, timezone.now()),
+                "status": presenters.present_status(project, database_now()),
             },
             status=200 if submitted.replayed else 201,
         )
@@ -126,7 +126,7 @@ class UndoView(APIView):
                 project=project,
                 annotation_id=body["annotation"],
                 client=body["client"],
-                now=timezone.now(),
+                now=database_now(),
             )
         except (services.UndoRefusedError, labeling.StaleAnnotationError) as error:
             raise Problem(409, "undo-refused", str(error)) from error
@@ -134,7 +134,7 @@ class UndoView(APIView):
         return Response(
             {
                 "lease": presenters.present_lease(lease, presenters.classes_of(project)),
-                "status": presenters.present_status(project, timezone.now()),
+                "status": presenters.present_status(project, database_now()),
             }
         )
 
@@ -145,7 +145,7 @@ class LeasesView(APIView):
     def get(self, request: Request, project_id: int) -> Response:
         """List the live leases, for a lead."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
-        leases = selectors.live_leases(project, timezone.now())[:200]
+        leases = selectors.live_leases(project, database_now())[:200]
         return Response({"results": [presenters.present_holding(lease) for lease in leases]})
 
 
@@ -166,7 +166,7 @@ class LeaseView(APIView):
 
     def _heartbeat(self, request: Request, project: Any, token: str) -> Response:
         until = services.heartbeat(
-            user=person_of(request), project=project, lease_token=token, now=timezone.now()
+            user=person_of(request), project=project, lease_token=token, now=database_now()
         )
         return Response({"expires_at": presenters.iso(until)})
 
@@ -177,7 +177,7 @@ class LeaseView(APIView):
     def _skip(self, request: Request, project: Any, token: str) -> Response:
         body = body_of(request, serializers.SkipIn)
         services.skip(user=person_of(request), project=project, lease_token=token, **body)
-        return Response({"status": presenters.present_status(project, timezone.now())})
+        return Response({"status": presenters.present_status(project, database_now())})
 
 
 class UnskipView(APIView):
@@ -195,7 +195,7 @@ class UnskipView(APIView):
                 project=project,
                 lease_token=str(body["lease"]),
                 client=body["client"],
-                now=timezone.now(),
+                now=database_now(),
             )
         except services.LeaseUnknownError as error:
             raise Problem(404, "lease-unknown", str(error)) from error
@@ -206,7 +206,7 @@ class UnskipView(APIView):
             {
                 "n": 1,
                 "lease": presenters.present_lease(lease, presenters.classes_of(project)),
-                "status": presenters.present_status(project, timezone.now()),
+                "status": presenters.present_status(project, database_now()),
             }
         )
 
@@ -217,7 +217,7 @@ class StatusView(APIView):
     def get(self, request: Request, project_id: int) -> Response:
         """Return the state, or 304 when nothing changed since the client's ETag."""
         project = access.project_for(person_of(request), project_id)
-        status = presenters.present_status(project, timezone.now())
+        status = presenters.present_status(project, database_now())
         etag = f'"{hashlib.sha256(json.dumps(status).encode()).hexdigest()[:32]}"'
         if request.headers.get("If-None-Match") == etag:
             return Response(status=304, headers={"ETag": etag})
