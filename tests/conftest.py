@@ -2,6 +2,8 @@ import os
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.db.backends.sqlite3.operations import DatabaseOperations as SQLiteOperations
 from rest_framework.test import APIClient
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -14,6 +16,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real image sets are not at {folder} (set ANNOTATOR_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_test_leaves_no_history():
+    """Let the clearing of the database after a test pass the triggers of the history.
+
+    On PostgreSQL it is a TRUNCATE, which they let pass; on SQLite it is a DELETE.
+    """
+    plain = SQLiteOperations.sql_flush
+
+    def sql_flush(self, *args, **options):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+            triggers = cursor.fetchall()
+        dropped = [f"DROP TRIGGER {name}" for name, _ in triggers]
+        return [*dropped, *plain(self, *args, **options), *(sql for _, sql in triggers)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLiteOperations, "sql_flush", sql_flush)
+        yield
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def database_now() -> datetime:
     """
     with connection.cursor() as cursor:
         cursor.execute(_NOW[connection.vendor])
-        (moment,) = cursor.fetchone()
+        moment: datetime | str = cursor.fetchone()[0]
     if isinstance(moment, str):
         return datetime.fromisoformat(moment).replace(tzinfo=UTC)
     return moment.astimezone(UTC)
