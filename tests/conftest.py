@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.db.backends.sqlite3.operations import DatabaseOperations as SQLiteOperations
 from rest_framework.test import APIClient
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -24,7 +23,11 @@ def _a_test_leaves_no_history():
 
     On PostgreSQL it is a TRUNCATE, which they let pass; on SQLite it is a DELETE.
     """
-    plain = SQLiteOperations.sql_flush
+    if connection.vendor != "sqlite":
+        yield
+        return
+    operations = type(connection.ops)
+    plain = operations.sql_flush
 
     def sql_flush(self, *args, **options):
         with connection.cursor() as cursor:
@@ -34,7 +37,7 @@ def _a_test_leaves_no_history():
         return [*dropped, *plain(self, *args, **options), *(sql for _, sql in triggers)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SQLiteOperations, "sql_flush", sql_flush)
+        patch.setattr(operations, "sql_flush", sql_flush)
         yield
 
 

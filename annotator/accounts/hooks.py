@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-_callbacks: list[Callable[[int, int], None]] = []
+_callbacks: list[Callable[[int, int], object]] = []
 
 
-def on_member_removed(callback: Callable[[int, int], None]) -> None:
+def on_member_removed(callback: Callable[[int, int], object]) -> None:
     """Call ``callback(project_id, user_id)`` in the transaction that ends the membership."""
     _callbacks.append(callback)
 
