@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from django.db.backends.sqlite3.base import DatabaseOperations
+from django.db import connection
 from rest_framework.test import APIClient
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -18,22 +18,26 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _history_may_be_emptied_between_tests():
-    """SQLite empties tables by DELETE, which the triggers of history refuse: put them aside."""
-    flush = DatabaseOperations.execute_sql_flush
+def _a_test_leaves_no_history():
+    """Let the clearing of the database after a test pass the triggers of the history.
 
-    def flush_without_triggers(operations, statements):
-        with operations.connection.cursor() as cursor:
+    On PostgreSQL it is a TRUNCATE, which they let pass; on SQLite it is a DELETE.
+    """
+    if connection.vendor != "sqlite":
+        yield
+        return
+    operations = type(connection.ops)
+    plain = operations.sql_flush
+
+    def sql_flush(self, *args, **options):
+        with connection.cursor() as cursor:
             cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
             triggers = cursor.fetchall()
-            for name, _ in triggers:
-                cursor.execute(f"DROP TRIGGER {name}")
-            flush(operations, statements)
-            for _, create in triggers:
-                cursor.execute(create)
+        dropped = [f"DROP TRIGGER {name}" for name, _ in triggers]
+        return [*dropped, *plain(self, *args, **options), *(sql for _, sql in triggers)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DatabaseOperations, "execute_sql_flush", flush_without_triggers)
+        patch.setattr(operations, "sql_flush", sql_flush)
         yield
 
 

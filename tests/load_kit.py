@@ -78,7 +78,7 @@ def _send_answers(functions, pipe) -> None:
 
 
 def asked_again(ask: Callable[[], Any]) -> Any:
-    """Return the answer; SQLite may let a writer wait too long, and every client then asks again."""
+    """Return the answer; a writer whom SQLite lets wait too long asks again, as clients do."""
     for _ in range(5):
         try:
             return ask()

@@ -9,6 +9,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.db.models import F, Q
 
+from annotator.accounts import hooks
 from annotator.accounts.models import ApiToken, Invitation, Membership, Role, User
 from annotator.events import services as events
 
@@ -123,7 +124,7 @@ def set_role(*, project_id: int, user: User, role: Role, actor: User) -> Members
 
 @transaction.atomic
 def remove_member(*, project_id: int, user: User, actor: User) -> None:
-    """Take the user out of the project; their labels stay.
+    """Take the user out of the project; their labels stay, the images they hold are free at once.
 
     Raises:
         LastLeadError: they are the only lead.
@@ -132,6 +133,7 @@ def remove_member(*, project_id: int, user: User, actor: User) -> None:
     if membership.role == Role.LEAD:
         _refuse_last_lead(project_id, user)
     membership.delete()
+    hooks.member_removed(project_id, user.pk)
     events.record(
         kind="member.removed", project_id=project_id, actor_id=actor.pk, payload={"user": user.pk}
     )

@@ -160,7 +160,7 @@ class Annotation(models.Model):
     """What a person (or an import) said of an image at one moment.
 
     Rows are never changed but for ``is_current``: an edit or a withdrawal is a new row that
-    ``replaces`` the former one.
+    ``replaces`` the former one. The database refuses anything else.
     """
 
     class Action(models.TextChoices):
@@ -222,7 +222,7 @@ class AnnotationRegion(models.Model):
         POLYGON = "polygon"
         MASK = "mask"
 
-    annotation = models.ForeignKey(Annotation, on_delete=models.CASCADE, related_name="regions")
+    annotation = models.ForeignKey(Annotation, on_delete=models.PROTECT, related_name="regions")
     label_class = models.ForeignKey(LabelClass, on_delete=models.PROTECT, related_name="regions")
     shape = models.CharField(max_length=10, choices=Shape.choices, default=Shape.WHOLE_IMAGE)
     geometry = models.JSONField(null=True, blank=True)

@@ -5,11 +5,12 @@ class WorkqueueConfig(AppConfig):
     name = "workqueue"
 
     def ready(self) -> None:
+        from annotator.accounts.hooks import on_member_removed
         from annotator.ingest import hooks
         from annotator.jobs import registry
         from annotator.labeling.hooks import on_images_reopened
         from workqueue.requests import request_embedding
-        from workqueue.services import take_back
+        from workqueue.services import end_leases, take_back
 
         registry.register(
             "round", "workqueue.rounds:run_round", on_failure="workqueue.rounds:round_failed"
@@ -18,3 +19,4 @@ class WorkqueueConfig(AppConfig):
         registry.register("embed", "workqueue.embedding:run_embedding")
         hooks.on_images_added(lambda project_id: request_embedding(project_id=project_id))
         on_images_reopened(take_back)
+        on_member_removed(end_leases)

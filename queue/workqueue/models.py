@@ -429,13 +429,16 @@ class Skip(models.Model):
 
 
 class Submission(models.Model):
-    """The answer given to an idempotency key: the same request again gets the same answer."""
+    """The answer given to an idempotency key: the same request again gets the same answer.
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    The database refuses to change or delete a row.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     key = models.CharField(max_length=80)
     request_hash = models.CharField(max_length=64)
     annotation = models.ForeignKey(
-        "labeling.Annotation", on_delete=models.CASCADE, null=True, related_name="submissions"
+        "labeling.Annotation", on_delete=models.PROTECT, null=True, related_name="submissions"
     )
     answer = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True)

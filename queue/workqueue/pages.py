@@ -33,6 +33,7 @@ from workqueue.models import Round
 PREVIEW = 12
 JOBS_SHOWN = 50
 ROUNDS_LISTED = 30
+LEASES_SHOWN = 200
 
 
 class GalleryPages(NumberCursor):
@@ -124,12 +125,11 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
     rounds = reports.done_rounds(found)
     curve = reports.learning_curve(rounds)
     listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
-    now = database_now()
     days = reports.labels_over_time(found)
     context = project_context(
         found,
         "progress",
-        status=presenters.present_status(found, now),
+        status=presenters.present_status(found, database_now()),
         curve=curve,
         curve_charts=charts.accuracy_charts(curve),
         measured_on=reports.measured_on(found, rounds),
@@ -138,9 +138,6 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
         per_class=reports.per_class(found),
         per_person=reports.per_person(found),
         rounds=[presenters.round_row(entry) for entry in listed[:ROUNDS_LISTED]],
-        leases=list(selectors.live_leases(found, now)[:50])
-        if found.access_role >= Role.LEAD
-        else [],
     )
     return render(request, "workqueue/progress.html", context)
 
@@ -153,13 +150,17 @@ def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
     classes = presenters.classes_of(found)
     can_review = found.access_role >= Role.REVIEWER
     upcoming = selectors.ranked_images(found)[:PREVIEW] if can_review else []
+    now = database_now()
+    can_lead = found.access_role >= Role.LEAD
+    held = selectors.live_leases(found, now)[:LEASES_SHOWN] if can_lead else []
     context = project_context(
         found,
         "queue",
         settings=presenters.present_settings(settings_row),
         exploration_percent=round(settings_row.exploration_share * 100),
         upcoming=[presenters.present_position(entry, classes) for entry in upcoming],
-        status=presenters.present_status(found, database_now()),
+        status=presenters.present_status(found, now),
+        holders=presenters.holders(held),
         history=reports.settings_history(found) if can_review else [],
         heuristic_groups=_grouped(settings_row.heuristic),
         heads=HEADS,

@@ -1,5 +1,6 @@
 """The JSON of the work queue: what the API answers and the labeling page shows."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -363,9 +364,10 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
 
 
 def present_holding(lease: Lease) -> dict[str, Any]:
-    """Return who holds an image until when, for a lead."""
+    """Return who holds an image since when and until when, for a lead."""
     return {
         "token": str(lease.token),
+        "user_id": lease.user_id,
         "user": lease.user.shown_name,
         "image_id": lease.image_id,
         "file_name": lease.image.file_name,
@@ -373,6 +375,15 @@ def present_holding(lease: Lease) -> dict[str, Any]:
         "granted_at": iso(lease.granted_at),
         "expires_at": iso(lease.expires_at),
     }
+
+
+def holders(leases: Iterable[Lease]) -> list[dict[str, Any]]:
+    """Return the leases by the person who holds them."""
+    found: dict[int, dict[str, Any]] = {}
+    for lease in leases:
+        holder = found.setdefault(lease.user_id, {"user": lease.user, "leases": []})
+        holder["leases"].append(lease)
+    return list(found.values())
 
 
 def present_mine(annotation: Annotation) -> dict[str, Any]:

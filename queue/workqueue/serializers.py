@@ -57,6 +57,12 @@ class UnskipIn(StrictSerializer):
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
 
 
+class ReleaseIn(StrictSerializer):
+    """Whose leases end."""
+
+    user = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+
+
 class ReplayIn(StrictSerializer):
     """Which heuristics a bake-off compares."""
 

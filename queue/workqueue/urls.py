@@ -20,6 +20,7 @@ urlpatterns = [
     ),
     path(f"{_queue}ranking/", views.RankingView.as_view(), name="ranking"),
     path(f"{_queue}leases/", views.LeasesView.as_view(), name="leases"),
+    path(f"{_queue}leases/release/", views.PersonReleaseView.as_view(), name="release_person"),
     path(f"{_lease}heartbeat/", views.LeaseView.as_view(action="heartbeat"), name="heartbeat"),
     path(f"{_lease}release/", views.LeaseView.as_view(action="release"), name="release"),
     path(f"{_lease}skip/", views.LeaseView.as_view(action="skip"), name="skip"),

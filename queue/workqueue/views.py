@@ -143,10 +143,21 @@ class LeasesView(APIView):
     """Who holds what."""
 
     def get(self, request: Request, project_id: int) -> Response:
-        """List the live leases, for a lead."""
+        """List the live leases with who holds them since when and until when, for a lead."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
         leases = selectors.live_leases(project, database_now())[:200]
         return Response({"results": [presenters.present_holding(lease) for lease in leases]})
+
+
+class PersonReleaseView(APIView):
+    """Taking back what one person holds."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """End all leases of the person; their images are served again at their old ranks."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        body = body_of(request, serializers.ReleaseIn)
+        n = services.release_person(project=project, user_id=body["user"], actor=person_of(request))
+        return Response({"n": n})
 
 
 class LeaseView(APIView):

@@ -164,6 +164,7 @@ ROUTES = [
     ("get", "settings_history", Role.REVIEWER),
     ("get", "ranking", Role.REVIEWER),
     ("get", "leases", Role.LEAD),
+    ("post", "release_person", Role.LEAD),
     ("get", "rounds", Role.ANNOTATOR),
     ("post", "rounds", Role.LEAD),
     ("get", "metrics", Role.ANNOTATOR),

@@ -20,8 +20,10 @@ from workqueue.services.leases import (
     LeaseLostError,
     LeaseUnknownError,
     claim,
+    end_leases,
     heartbeat,
     release,
+    release_person,
 )
 from workqueue.services.settings import SettingsChangedError, change_settings
 from workqueue.services.skips import UnskipRefusedError, skip, unskip, unskip_one
@@ -40,8 +42,10 @@ __all__ = [
     "change_settings",
     "claim",
     "edit",
+    "end_leases",
     "heartbeat",
     "release",
+    "release_person",
     "skip",
     "submit",
     "take_back",

@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from annotator.accounts.models import User
+from annotator.events import services as events
 from annotator.labeling.models import Image, Project
 from workqueue import stopping
 from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Ranking, Skip
@@ -240,3 +241,26 @@ def release(*, user: User, project: Project, lease_token: str) -> None:
     lease = lease_of(user, project, lease_token)
     if lease.state == Lease.State.LIVE:
         Lease.objects.filter(pk=lease.pk).update(state=Lease.State.RELEASED)
+
+
+@transaction.atomic
+def release_person(*, project: Project, user_id: int, actor: User) -> int:
+    """Give back all images one person holds, for a lead; return how many.
+
+    What the person has on the screen can still be submitted and is kept.
+    """
+    n = end_leases(project.pk, user_id)
+    if n:
+        events.record(
+            kind="leases.released",
+            project_id=project.pk,
+            actor_id=actor.pk,
+            payload={"user": user_id, "n": n},
+        )
+    return n
+
+
+def end_leases(project_id: int, user_id: int) -> int:
+    """End all leases of a person in a project, in the caller's transaction; return how many."""
+    held = Lease.objects.filter(project=project_id, user=user_id, state=Lease.State.LIVE)
+    return held.update(state=Lease.State.RELEASED)
