@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 
 from annotator.accounts.models import User
 from annotator.jobs.models import Job
@@ -83,16 +83,16 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
     stop = stopping.advice(project, queue_settings(project))
     if stop.closes_queue:
         return EmptyQueue("stopped", " ".join(["Labeling is complete.", *stop.reasons]))
-    leased = live_leases(project, now).exclude(user=user)
-    n_leased = leased.count()
+    others = live_leases(project, now).exclude(user=user)
+    # One look: between two, the last of these leases may end.
+    leased = others.order_by().aggregate(n=Count("pk"), first_end=Min("expires_at"))
     skipped = Skip.objects.filter(
         user=user,
         image__project=project,
         image__status=Image.Status.OPEN,
         image__deleted_at=None,
     ).count()
-    if n_leased:
-        first = leased[0]
+    if n_leased := leased["n"]:
         return EmptyQueue(
             "leased",
             f"{_images(n_leased)} left, and other people have "
@@ -100,7 +100,7 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
             "What they do not label comes back to the queue.",
             n_leased=n_leased,
             n_skipped_by_you=skipped,
-            next_free_at=first.expires_at,
+            next_free_at=leased["first_end"],
         )
     own = live_leases(project, now).filter(user=user).count()
     if own:
