@@ -386,6 +386,30 @@ def holders(leases: Iterable[Lease]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def present_history(rows: Iterable[Annotation], by: dict[int, str]) -> list[dict[str, Any]]:
+    """Return what was said of an image, one entry a change, each with who made it."""
+    return [
+        {
+            **present_annotation(row),
+            "by": by.get(row.pk, row.author.shown_name),
+            "is_current": row.is_current,
+            "replaces": row.replaces_id,
+            "due_to_class": row.due_to_class.name if row.due_to_class else None,
+        }
+        for row in rows
+    ]
+
+
+def present_kept(annotation: Annotation) -> dict[str, Any]:
+    """Return a label that is kept and does not count, with its image and why."""
+    return {
+        **present_annotation(annotation),
+        "file_name": annotation.image.file_name,
+        "classes": [region.label_class.name for region in annotation.regions.all()],
+        "reason": annotation.get_outcome_display(),
+    }
+
+
 def present_mine(annotation: Annotation) -> dict[str, Any]:
     """Return one of the person's own labels with its image."""
     image: Image = annotation.image

@@ -260,6 +260,12 @@ def release_person(*, project: Project, user_id: int, actor: User) -> int:
     return n
 
 
+def end_all_leases(project_id: int) -> int:
+    """End all leases of a project, in the caller's transaction; return how many."""
+    held = Lease.objects.filter(project=project_id, state=Lease.State.LIVE)
+    return held.update(state=Lease.State.RELEASED)
+
+
 def end_leases(project_id: int, user_id: int) -> int:
     """End all leases of a person in a project, in the caller's transaction; return how many."""
     held = Lease.objects.filter(project=project_id, user=user_id, state=Lease.State.LIVE)
