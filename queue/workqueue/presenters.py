@@ -214,6 +214,7 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "exploration_share": settings.exploration_share,
         "lease_minutes": settings.lease_minutes,
+        "hold_leases": settings.hold_leases,
         "training": settings.training,
         "training_cost": _training_cost(settings),
         "head": settings.head,

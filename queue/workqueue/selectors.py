@@ -76,6 +76,11 @@ def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
     )
 
 
+def n_held(project: Project, user: User, now: datetime) -> int:
+    """Return how many images the person holds, in all their tabs and programs."""
+    return live_leases(project, now).filter(user=user).order_by().count()
+
+
 def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
     """Return the honest reason why there is no image for the person."""
     counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)

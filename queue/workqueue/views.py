@@ -257,7 +257,11 @@ class StatusView(APIView):
     def get(self, request: Request, project_id: int) -> Response:
         """Return the state, or 304 when nothing changed since the client's ETag."""
         project = access.project_for(person_of(request), project_id)
-        status = presenters.present_status(project, database_now())
+        now = database_now()
+        status = {
+            **presenters.present_status(project, now),
+            "n_held_by_you": selectors.n_held(project, person_of(request), now),
+        }
         etag = f'"{hashlib.sha256(json.dumps(status).encode()).hexdigest()[:32]}"'
         if request.headers.get("If-None-Match") == etag:
             return Response(status=304, headers={"ETag": etag})
@@ -521,7 +525,7 @@ class AnnotationView(APIView):
         body = body_of(request, serializers.EditIn)
         version = _if_match(request)
         if version is not None and version != annotation.pk:
-            raise _changed_meanwhile(labeling.current_of(annotation))
+            raise _changed_meanwhile(labeling.current_of(annotation), annotation)
         try:
             edited = services.edit(
                 annotation=annotation, actor=person_of(request), class_ids=body["class_ids"]
@@ -529,7 +533,7 @@ class AnnotationView(APIView):
         except labeling.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
         except labeling.StaleAnnotationError as error:
-            raise _changed_meanwhile(error.current) from error
+            raise _changed_meanwhile(error.current, annotation) from error
         return Response(
             {"annotation": present_annotation(edited)}, headers={"ETag": f'"{edited.pk}"'}
         )
@@ -548,14 +552,16 @@ def _annotation(request: Request, annotation_id: int) -> Annotation:
     return annotation
 
 
-def _changed_meanwhile(current: Annotation | None) -> Problem:
+def _changed_meanwhile(current: Annotation | None, asked: Annotation) -> Problem:
     said = "changed" if current else "withdrawn"
+    by = selectors.changed_by(asked).get(current.pk) if current else None
     return Problem(
         412,
         "version-mismatch",
         f"This label was {said} meanwhile.",
         current=present_annotation(current) if current else None,
         version=str(current.pk) if current else None,
+        by=by,
     )
 
 

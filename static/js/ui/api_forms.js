@@ -5,8 +5,11 @@
  *
  * `data-on="change"` sends at each change; `data-confirm` asks first; `data-then` is "reload", an
  * address, "secret" (shows a field of the answer once) or "event" (only dispatches api:done).
+ * `data-version` is what the form was filled from: what somebody else saved since is not overwritten
+ * unseen.
  */
-import { call } from "../net/api.js";
+import { change } from "../net/api.js";
+import { clearConflict, showConflict } from "./conflicts.js";
 import { toast } from "./toast.js";
 
 function valueOf(field) {
@@ -68,16 +71,33 @@ async function send(form) {
   if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) return;
   const buttons = form.querySelectorAll("button");
   buttons.forEach((button) => (button.disabled = true));
+  const body = bodyOf(form);
   try {
-    const answer = await call(form.dataset.api, form.getAttribute("action"), bodyOf(form));
+    const { answer, version } = await change(form.dataset.api, form.getAttribute("action"), body, form.dataset.version);
+    if (form.dataset.version) Object.assign(form.dataset, { version });
+    loaded.set(form, body);
     showErrors(form, null);
+    clearConflict(form);
     finish(form, answer);
   } catch (error) {
-    showErrors(form, error);
+    if (error.status === 412 && error.body.current) tellChanged(form, body, error.body);
+    else showErrors(form, error);
   } finally {
     buttons.forEach((button) => (button.disabled = false));
   }
 }
+
+/** Keep both: theirs is shown, mine stays in the form, and saving again is for what is there now. */
+function tellChanged(form, mine, { current, version }) {
+  showConflict(form, { loaded: loaded.get(form), mine, theirs: current, read: bodyOf });
+  loaded.set(form, { ...loaded.get(form), ...current });
+  form.dataset.version = version;
+}
+
+/** What each form with a version held when it was last the same as on the server. */
+const loaded = new WeakMap();
+
+for (const form of document.querySelectorAll("form[data-version]")) loaded.set(form, bodyOf(form));
 
 for (const form of document.querySelectorAll("form[data-api]")) {
   form.addEventListener("submit", (event) => {
