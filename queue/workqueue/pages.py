@@ -134,6 +134,7 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
     curve = reports.learning_curve(rounds)
     listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
     days = reports.labels_over_time(found)
+    in_use = selectors.queue_state(found).model_version_id
     context = project_context(
         found,
         "progress",
@@ -145,7 +146,7 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
         days_charts=charts.total_charts(days),
         per_class=reports.per_class(found),
         per_person=reports.per_person(found),
-        rounds=[presenters.round_row(entry) for entry in listed[:ROUNDS_LISTED]],
+        rounds=[presenters.round_row(entry, in_use) for entry in listed[:ROUNDS_LISTED]],
         kept=_kept(found),
     )
     return render(request, "workqueue/progress.html", context)

@@ -300,6 +300,25 @@ def _verdict(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def present_model(model: ModelVersion, in_use: int | None) -> dict[str, Any]:
+    """Return one model version with its figures.
+
+    Args:
+        model: which.
+        in_use: the id of the one in use.
+    """
+    return {
+        "id": model.pk,
+        **_model(model),
+        "training": model.training,
+        "backbone": model.backbone,
+        "class_ids": model.class_ids,
+        "sha256": model.sha256,
+        "metrics": model.metrics,
+        "is_in_use": model.pk == in_use,
+    }
+
+
 def present_round(round_: Round) -> dict[str, Any]:
     """Return one round with its figures."""
     return {
@@ -324,8 +343,14 @@ def present_round(round_: Round) -> dict[str, Any]:
     }
 
 
-def round_row(round_: Round) -> dict[str, Any]:
-    """Return a row of the table of rounds."""
+def round_row(round_: Round, in_use: int | None) -> dict[str, Any]:
+    """Return a row of the table of rounds.
+
+    Args:
+        round_: which.
+        in_use: the id of the model in use.
+    """
+    model = round_.model_version
     used = round_.settings_used
     accuracy = round_.metrics.get("accuracy")
     kind = round_.ranking.kind if round_.ranking else ""
@@ -341,6 +366,8 @@ def round_row(round_: Round) -> dict[str, Any]:
         "heuristic": title_of("coverage" if kind == "coverage" else used.get("heuristic", "")),
         "overlap": None if round_.overlap_top_100 is None else round(round_.overlap_top_100 * 100),
         "accuracy": accuracy,
+        "model": model,
+        "model_is_in_use": model is not None and model.pk == in_use,
         "note": round_.note,
         "error": round_.error,
         "finished_at": round_.finished_at,

@@ -24,7 +24,7 @@ from annotator.labeling.presenters import present_annotation, present_image
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, reports, requests, selectors, serializers, services
-from workqueue.models import QueueSettings, Round
+from workqueue.models import ModelVersion, QueueSettings, Round
 
 OUTCOME_MESSAGES = {
     Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept anyway.",
@@ -377,6 +377,35 @@ class RoundRetryView(APIView):
         if failed.state != Round.State.FAILED:
             raise Problem(409, "round-not-failed", "Only a failed round can be tried again.")
         return _start_round(request, failed.project)
+
+
+class ModelsView(APIView):
+    """The models of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id)
+        in_use = selectors.queue_state(project).model_version_id
+        paging = NewestFirst()
+        models = ModelVersion.objects.filter(project=project)
+        page = paging.paginate_queryset(models, request, view=self)
+        return paging.get_paginated_response(
+            [presenters.present_model(entry, in_use) for entry in page or []]
+        )
+
+
+class ModelPromoteView(APIView):
+    """Going back to a former model."""
+
+    def post(self, request: Request, project_id: int, model_id: int) -> Response:
+        """Let it be the one in use; the answer says what that changes."""
+        models = ModelVersion.objects.filter(project=project_id)
+        model = access.object_for(person_of(request), models, at_least=Role.LEAD, pk=model_id)
+        try:
+            promoted = services.promote(model=model, actor=person_of(request))
+        except services.ModelUnusableError as error:
+            raise Problem(409, "model-unusable", str(error)) from error
+        return Response({**presenters.present_model(model, model.pk), "message": promoted.sentence})
 
 
 class ReplaysView(APIView):

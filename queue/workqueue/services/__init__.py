@@ -27,6 +27,7 @@ from workqueue.services.leases import (
     release,
     release_person,
 )
+from workqueue.services.promotions import ModelUnusableError, Promoted, promote
 from workqueue.services.settings import SettingsChangedError, change_settings
 from workqueue.services.skips import UnskipRefusedError, skip, unskip, unskip_one
 
@@ -37,6 +38,8 @@ __all__ = [
     "KeyReusedError",
     "LeaseLostError",
     "LeaseUnknownError",
+    "ModelUnusableError",
+    "Promoted",
     "SettingsChangedError",
     "Submitted",
     "UndoRefusedError",
@@ -48,6 +51,7 @@ __all__ = [
     "end_all_leases",
     "end_leases",
     "heartbeat",
+    "promote",
     "release",
     "release_person",
     "skip",

@@ -4,13 +4,17 @@
  * <form data-api="PATCH" action="/api/v1/…" data-done="Saved" data-then="reload">
  *
  * `data-on="change"` sends at each change; `data-confirm` asks first; `data-then` is "reload", an
- * address, "secret" (shows a field of the answer once) or "event" (only dispatches api:done).
+ * address, "message" (shows the answer's message, then reloads), "secret" (shows a field of the answer
+ * once) or "event" (only dispatches api:done).
  * `data-version` is what the form was filled from: what somebody else saved since is not overwritten
  * unseen.
  */
 import { change } from "../net/api.js";
 import { clearConflict, showConflict } from "./conflicts.js";
 import { toast } from "./toast.js";
+
+/** As long as two sentences take to read. */
+const MESSAGE_MS = 6000;
 
 function valueOf(field) {
   if (field.type === "checkbox") return field.checked;
@@ -55,7 +59,10 @@ function finish(form, answer) {
   form.dispatchEvent(new CustomEvent("api:done", { bubbles: true, detail: answer }));
   if (form.dataset.done) toast(form.dataset.done);
   if (then === "reload") setTimeout(() => window.location.reload(), form.dataset.done ? 700 : 0);
-  else if (then === "secret") showSecret(form, answer);
+  else if (then === "message") {
+    toast(answer.message, MESSAGE_MS);
+    setTimeout(() => window.location.reload(), MESSAGE_MS);
+  } else if (then === "secret") showSecret(form, answer);
   else if (then && then !== "event") window.location.assign(then);
 }
 
