@@ -3,6 +3,7 @@
 One function is one use case in one transaction, with its event beside it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +15,16 @@ from django.db.models.functions import Greatest
 
 from annotator.accounts.models import Membership, Role, User
 from annotator.events import services as events
+from annotator.jobs import services as jobs
 from annotator.labeling import hooks
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 
 MAX_CLASSES = 1000
-AT_ONCE = 500
+# So many images change in one transaction at most; more are left to a job.
+AT_ONCE = 200
+
+# Kept in the history beside what stands; the image is asked again.
+UNUSED = {Annotation.Outcome.ORPHANED, Annotation.Outcome.AFTER_REMOVAL}
 
 # Okabe and Ito's colour-blind safe set (2008), darkened where white text would not be readable,
 # then further hues; reused in order when there are more classes.
@@ -77,9 +83,39 @@ def create_project(
     return project
 
 
+class StaleProjectError(Exception):
+    """Somebody changed the project meanwhile; ``current`` is what it is now."""
+
+    def __init__(self, current: Project) -> None:
+        super().__init__("Somebody changed this project meanwhile.")
+        self.current = current
+
+
+def version_of(project: Project) -> str:
+    """Return the version of what people change of a project by hand: its name and instructions."""
+    text = f"{project.name}\0{project.instructions}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @transaction.atomic
-def update_project(*, project: Project, actor: User, changes: dict[str, Any]) -> Project:
-    """Change the name or the instructions."""
+def update_project(
+    *, project: Project, actor: User, changes: dict[str, Any], version: str | None = None
+) -> Project:
+    """Change the name or the instructions.
+
+    Args:
+        project: which.
+        actor: the lead.
+        changes: field -> new value.
+        version: the version the lead saw (`version_of`), or None to overwrite whatever is there.
+
+    Raises:
+        StaleProjectError: it has another version by now.
+    """
+    current = Project.objects.select_for_update().get(pk=project.pk)
+    if version is not None and version != version_of(current):
+        raise StaleProjectError(current)
+    project.name, project.instructions = current.name, current.instructions
     before = {field: getattr(project, field) for field in changes}
     for field, value in changes.items():
         setattr(project, field, value)
@@ -95,8 +131,13 @@ def update_project(*, project: Project, actor: User, changes: dict[str, Any]) ->
 
 @transaction.atomic
 def delete_project(*, project: Project, actor: User, now: datetime) -> None:
-    """Hide a project from everybody; nothing of it is destroyed."""
-    Project.objects.filter(pk=project.pk).update(deleted_at=now)
+    """Archive a project: hidden from everybody until a lead brings it back.
+
+    Nothing of it is destroyed. Its leases end, and its background work at its next check.
+    """
+    if not Project.objects.filter(pk=project.pk, deleted_at=None).update(deleted_at=now):
+        return
+    hooks.project_archived(project.pk)
     events.record(kind="project.deleted", project_id=project.pk, actor_id=actor.pk, payload={})
 
 
@@ -182,19 +223,25 @@ def update_class(*, label_class: LabelClass, actor: User, changes: dict[str, Any
 
 
 @transaction.atomic
-def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
+def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int | None:
     """Hide a class; images nobody says anything else of go back to the pool.
 
     Their labels are withdrawn but stay in the history. A label that names another class as well
     stands.
 
     Returns:
-        How many images went back to the pool.
+        How many images went back to the pool; None when they are so many that a job brings them
+        there, a few at a time.
     """
     # The class's row is locked before any image's, as in everything that gives labels.
     if not LabelClass.objects.filter(pk=label_class.pk, deleted_at=None).update(deleted_at=now):
         return 0
-    reopened = _withdraw_without_class(label_class)
+    image_ids = images_naming(label_class, at_most=AT_ONCE + 1)
+    n_reopened = None
+    if len(image_ids) <= AT_ONCE:
+        n_reopened = withdraw_without_class(label_class, image_ids)
+    else:
+        settle_later(label_class, actor=actor)
     events.record(
         kind="class.deleted",
         project_id=label_class.project_id,
@@ -202,25 +249,45 @@ def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
         payload={
             "class": label_class.pk,
             "name": label_class.name,
-            "images_reopened": len(reopened),
+            "images_reopened": n_reopened,
         },
+    )
+    return n_reopened
+
+
+def settle_later(label_class: LabelClass, *, actor: User) -> None:
+    """Queue the job that brings the labels in line with a class that was deleted or came back."""
+    jobs.enqueue(
+        kind="settle_class",
+        queue="interactive",
+        project_id=label_class.project_id,
+        params={"class_id": label_class.pk},
+        user_id=actor.pk,
+    )
+
+
+def images_naming(label_class: LabelClass, at_most: int | None = None) -> list[int]:
+    """Return the images whose current labels name the class, in their order when all are asked."""
+    naming = AnnotationRegion.objects.filter(label_class=label_class, annotation__is_current=True)
+    image_ids = naming.order_by().values_list("annotation__image_id", flat=True).distinct()
+    return sorted(image_ids[:at_most])
+
+
+def withdraw_without_class(label_class: LabelClass, image_ids: list[int]) -> int:
+    """Withdraw those labels of a few images that name deleted classes only.
+
+    Called in a transaction in which the class's row is locked.
+
+    Returns:
+        How many images are open again.
+    """
+    reopened = _withdraw_of(image_ids, label_class)
+    Project.objects.filter(pk=label_class.project_id).update(
+        n_labelled=F("n_labelled") - len(reopened)
     )
     if reopened:
         hooks.images_reopened(label_class.project_id, reopened)
     return len(reopened)
-
-
-def _withdraw_without_class(label_class: LabelClass) -> list[int]:
-    """Withdraw the labels that name deleted classes only; return the images that are open again."""
-    naming = AnnotationRegion.objects.filter(label_class=label_class, annotation__is_current=True)
-    image_ids = sorted(set(naming.values_list("annotation__image_id", flat=True)))
-    reopened = []
-    for start in range(0, len(image_ids), AT_ONCE):
-        reopened += _withdraw_of(image_ids[start : start + AT_ONCE], label_class)
-    Project.objects.filter(pk=label_class.project_id).update(
-        n_labelled=F("n_labelled") - len(reopened)
-    )
-    return reopened
 
 
 def _withdraw_of(image_ids: list[int], label_class: LabelClass) -> list[int]:
@@ -240,7 +307,7 @@ def _withdraw_of(image_ids: list[int], label_class: LabelClass) -> list[int]:
         Annotation(
             image_id=former.image_id, author_id=former.author_id, source=former.source,
             action=Annotation.Action.WITHDRAW, outcome=former.outcome, is_current=False,
-            replaces=former, served={},
+            replaces=former, served={}, due_to_class=label_class,
         )
         for former in emptied
     )  # fmt: skip
@@ -282,6 +349,7 @@ def record_annotation(
     class_ids: Sequence[int],
     source: str = Annotation.Source.PERSON,
     is_late: bool = False,
+    was_removed: bool = False,
     served: dict[str, Any] | None = None,
     seconds: float | None = None,
 ) -> Annotation:
@@ -290,7 +358,9 @@ def record_annotation(
     The caller holds the locks on the classes (`check_classes`) and then on the image's row. An
     earlier current annotation by the same person is replaced. The outcome tells what became of it:
     *accepted*; *late* when the lease had run out; *second* when somebody else's label stands
-    already; *orphaned* when the image or one of the classes was deleted.
+    already; *orphaned* when the project, the image or one of the classes was deleted;
+    *after_removal* when the person was removed from the project. The last two are kept beside what
+    stands: the image is asked again.
 
     Raises:
         InvalidClassesError: a class is not the project's, or their number does not fit its kind.
@@ -298,20 +368,22 @@ def record_annotation(
     classes = check_classes(image.project, class_ids)
     former = Annotation.objects.filter(image=image, author=author, is_current=True).first()
     outcome = _outcome(image, classes, has_former=former is not None, is_late=is_late)
-    orphaned = outcome == Annotation.Outcome.ORPHANED
+    if was_removed:
+        outcome = Annotation.Outcome.AFTER_REMOVAL
+    is_unused = outcome in UNUSED
     annotation = _append(
         image=image,
         author=author,
         classes=classes,
-        action=Annotation.Action.EDIT if former else Annotation.Action.LABEL,
+        action=Annotation.Action.EDIT if former and not is_unused else Annotation.Action.LABEL,
         outcome=outcome,
         source=source,
-        is_current=not orphaned,
-        replaces=None if orphaned else former,
+        is_current=not is_unused,
+        replaces=None if is_unused else former,
         served=served or {},
         seconds=seconds,
     )
-    if not orphaned:
+    if not is_unused:
         _mark_labelled(image)
     return annotation
 
@@ -382,10 +454,7 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
     )
     current = Annotation.objects.get(pk=annotation.pk)
     if not current.is_current:
-        newer = Annotation.objects.filter(
-            image=image, author=current.author_id, is_current=True
-        ).first()
-        raise StaleAnnotationError(newer)
+        raise StaleAnnotationError(current_of(current))
     deleted = [entry.name for entry in classes if entry.deleted_at]
     if deleted:
         raise InvalidClassesError(f"The class “{deleted[0]}” was deleted; choose another.")
@@ -412,6 +481,13 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
         },
     )
     return edited
+
+
+def current_of(annotation: Annotation) -> Annotation | None:
+    """Return what its author says of the image now, if anything."""
+    return Annotation.objects.filter(
+        image=annotation.image_id, author=annotation.author_id, is_current=True
+    ).first()
 
 
 @transaction.atomic

@@ -214,6 +214,7 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "exploration_share": settings.exploration_share,
         "lease_minutes": settings.lease_minutes,
+        "hold_leases": settings.hold_leases,
         "training": settings.training,
         "training_cost": _training_cost(settings),
         "head": settings.head,
@@ -299,6 +300,25 @@ def _verdict(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def present_model(model: ModelVersion, in_use: int | None) -> dict[str, Any]:
+    """Return one model version with its figures.
+
+    Args:
+        model: which.
+        in_use: the id of the one in use.
+    """
+    return {
+        "id": model.pk,
+        **_model(model),
+        "training": model.training,
+        "backbone": model.backbone,
+        "class_ids": model.class_ids,
+        "sha256": model.sha256,
+        "metrics": model.metrics,
+        "is_in_use": model.pk == in_use,
+    }
+
+
 def present_round(round_: Round) -> dict[str, Any]:
     """Return one round with its figures."""
     return {
@@ -323,8 +343,14 @@ def present_round(round_: Round) -> dict[str, Any]:
     }
 
 
-def round_row(round_: Round) -> dict[str, Any]:
-    """Return a row of the table of rounds."""
+def round_row(round_: Round, in_use: int | None) -> dict[str, Any]:
+    """Return a row of the table of rounds.
+
+    Args:
+        round_: which.
+        in_use: the id of the model in use.
+    """
+    model = round_.model_version
     used = round_.settings_used
     accuracy = round_.metrics.get("accuracy")
     kind = round_.ranking.kind if round_.ranking else ""
@@ -340,6 +366,8 @@ def round_row(round_: Round) -> dict[str, Any]:
         "heuristic": title_of("coverage" if kind == "coverage" else used.get("heuristic", "")),
         "overlap": None if round_.overlap_top_100 is None else round(round_.overlap_top_100 * 100),
         "accuracy": accuracy,
+        "model": model,
+        "model_is_in_use": model is not None and model.pk == in_use,
         "note": round_.note,
         "error": round_.error,
         "finished_at": round_.finished_at,
@@ -384,6 +412,30 @@ def holders(leases: Iterable[Lease]) -> list[dict[str, Any]]:
         holder = found.setdefault(lease.user_id, {"user": lease.user, "leases": []})
         holder["leases"].append(lease)
     return list(found.values())
+
+
+def present_history(rows: Iterable[Annotation], by: dict[int, str]) -> list[dict[str, Any]]:
+    """Return what was said of an image, one entry a change, each with who made it."""
+    return [
+        {
+            **present_annotation(row),
+            "by": by.get(row.pk, row.author.shown_name),
+            "is_current": row.is_current,
+            "replaces": row.replaces_id,
+            "due_to_class": row.due_to_class.name if row.due_to_class else None,
+        }
+        for row in rows
+    ]
+
+
+def present_kept(annotation: Annotation) -> dict[str, Any]:
+    """Return a label that is kept and does not count, with its image and why."""
+    return {
+        **present_annotation(annotation),
+        "file_name": annotation.image.file_name,
+        "classes": [region.label_class.name for region in annotation.regions.all()],
+        "reason": annotation.get_outcome_display(),
+    }
 
 
 def present_mine(annotation: Annotation) -> dict[str, Any]:

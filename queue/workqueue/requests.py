@@ -38,10 +38,15 @@ def request_round_if_due(*, project: Project) -> Round | None:
 
 @transaction.atomic
 def request_round(*, project: Project, trigger: str, actor: User | None = None) -> Round | None:
-    """Queue a round, or return None while one waits or runs: labels count for the next then."""
+    """Queue a round, or return None while one waits or runs: labels count for the next then.
+
+    An archived project gets none.
+    """
     # The queue's row orders two requests at the same instant; the constraint is the guard. Not the
     # project's row: whoever counts a label holds that one and waits for this.
     QueueState.objects.select_for_update(no_key=True).get(pk=state_of(project).pk)
+    if not Project.objects.filter(pk=project.pk, deleted_at=None).exists():
+        return None
     rounds = Round.objects.filter(project=project)
     if rounds.filter(state__in=[Round.State.QUEUED, Round.State.RUNNING]).exists():
         return None
@@ -101,9 +106,9 @@ def request_replay(
 def request_embedding(*, project_id: int) -> None:
     """Queue the embedding of a project's new images, unless that is under way."""
     with transaction.atomic():
-        Project.objects.select_for_update().get(pk=project_id)
+        project = Project.objects.select_for_update().get(pk=project_id)
         under_way = Job.objects.filter(
             kind="embed", project_id=project_id, state__in=[Job.State.QUEUED, Job.State.RUNNING]
         )
-        if not under_way.exists():
+        if project.deleted_at is None and not under_way.exists():
             jobs.enqueue(kind="embed", queue="embed", project_id=project_id, params={})

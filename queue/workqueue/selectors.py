@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 
 from annotator.accounts.models import User
+from annotator.events.models import Event
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from workqueue import stopping
@@ -73,6 +74,11 @@ def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
         .select_related("user", "image")
         .order_by("expires_at")
     )
+
+
+def n_held(project: Project, user: User, now: datetime) -> int:
+    """Return how many images the person holds, in all their tabs and programs."""
+    return live_leases(project, now).filter(user=user).order_by().count()
 
 
 def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
@@ -152,9 +158,10 @@ def last_annotations(project: Project, user: User, n: int) -> QuerySet[Annotatio
 def gallery(
     project: Project, *, status: str = "", class_id: int | None = None, text: str = ""
 ) -> QuerySet[Image]:
-    """Return the project's living images, filtered, with their current annotations."""
-    images = Image.objects.filter(project=project, deleted_at=None)
-    if status:
+    """Return the project's images, filtered, with their current annotations."""
+    is_deleted = status == Image.DELETED
+    images = Image.objects.filter(project=project, deleted_at__isnull=not is_deleted)
+    if status and not is_deleted:
         images = images.filter(status=status)
     if class_id is not None:
         said = Annotation.objects.filter(
@@ -167,11 +174,56 @@ def gallery(
 
 
 def what_is_gone(image_id: int, class_ids: list[int]) -> str:
-    """Return what a label cannot be used without: the image, or else the class by its name."""
+    """Return in words what a label cannot be used without: image, class or project."""
     if Image.objects.filter(pk=image_id).exclude(deleted_at=None).exists():
-        return "The image"
+        return "The image was deleted"
     deleted = LabelClass.objects.filter(pk__in=class_ids).exclude(deleted_at=None).first()
-    return f"The class “{deleted.name}”" if deleted else "The project"
+    return f"The class “{deleted.name}” was deleted" if deleted else "The project was archived"
+
+
+def holds_or_held(project_id: int, user: User, token: str) -> bool:
+    """Return whether the person was once given an image with this lease."""
+    return Lease.objects.filter(token=token, user=user, project=project_id).exists()
+
+
+def labels_kept_unused(project: Project) -> QuerySet[Annotation]:
+    """Return the labels that are kept in the history and do not count, the newest first."""
+    return (
+        Annotation.objects.filter(
+            image__project=project,
+            outcome__in=[Annotation.Outcome.ORPHANED, Annotation.Outcome.AFTER_REMOVAL],
+            replaced_by=None,
+        )
+        .select_related("author", "image")
+        .prefetch_related("regions__label_class")
+        .order_by("-pk")
+    )
+
+
+def history_of(annotation: Annotation) -> list[Annotation]:
+    """Return all its author has said of the image, the oldest first."""
+    return list(
+        Annotation.objects.filter(image=annotation.image_id, author=annotation.author_id)
+        .select_related("author", "due_to_class")
+        .prefetch_related("regions")
+        .order_by("pk")
+    )
+
+
+def changed_by(annotation: Annotation) -> dict[int, str]:
+    """Return annotation id -> who made it, where that was not its author or is worth telling."""
+    changes = Event.objects.filter(
+        project=annotation.image.project_id,
+        kind__in=["annotation.edited", "annotation.withdrawn"],
+        payload__image=annotation.image_id,
+    ).select_related("actor")
+    return {
+        change.payload["by" if change.kind == "annotation.withdrawn" else "annotation"]: (
+            change.actor.shown_name
+        )
+        for change in changes
+        if change.actor
+    }
 
 
 def current_annotations(images: list[Image]) -> dict[int, Annotation]:

@@ -51,10 +51,12 @@ def submit(
     now: datetime,
     seconds: float | None = None,
     source: str = Annotation.Source.PERSON,
+    was_removed: bool = False,
 ) -> Submitted:
     """Keep a label, exactly once per key, and start a round when the batch is complete.
 
-    A label that comes after its lease ran out is kept as well; the answer's outcome says so.
+    A label that comes after its lease ran out is kept as well, or after its image, class or project
+    was deleted, or after the person was removed (``was_removed``); the answer's outcome says so.
 
     Raises:
         KeyReusedError: the key stands for another request.
@@ -81,6 +83,7 @@ def submit(
         class_ids=class_ids,
         source=source,
         is_late=_is_late(lease, now),
+        was_removed=was_removed,
         served=lease.served,
         seconds=seconds,
     )
@@ -206,7 +209,7 @@ def take_back(project_id: int, image_ids: Sequence[int]) -> None:
     learned = [Round.State.RUNNING, Round.State.DONE]
     last = Round.objects.filter(project=project_id, state__in=learned).order_by("-number").first()
     counted = Annotation.objects.filter(
-        action=Annotation.Action.LABEL,
+        action__in=[Annotation.Action.LABEL, Annotation.Action.RESTORE],
         outcome__in=[Annotation.Outcome.ACCEPTED, Annotation.Outcome.LATE],
     )
     if last and last.started_at:
@@ -219,6 +222,20 @@ def take_back(project_id: int, image_ids: Sequence[int]) -> None:
     QueueState.objects.filter(pk=state.pk).update(
         labels_since_round=Greatest(F("labels_since_round") - n_counted, 0)
     )
+
+
+def count_again(project_id: int, image_ids: Sequence[int]) -> None:
+    """Take images out of the queue whose labels count again; the next round learns from them.
+
+    Called in the transaction that brings the labels back.
+    """
+    project = Project.objects.get(pk=project_id)
+    state = _count_label(project, len(image_ids))
+    if state.ranking_id:
+        RankedImage.objects.filter(ranking=state.ranking_id, image__in=image_ids).update(
+            is_done=True
+        )
+    request_round_if_due(project=project)
 
 
 def _set_done(state: QueueState, image_id: int, *, done: bool) -> None:

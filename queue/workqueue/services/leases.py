@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
@@ -47,6 +47,8 @@ def claim(
 ) -> Claimed:
     """Give the person the ``n`` best free images, the ones this client holds already first.
 
+    Those are prolonged, up to the longest hold; with ``n=0`` nothing else is done.
+
     Args:
         user: who labels.
         project: where.
@@ -58,7 +60,7 @@ def claim(
         keep: lease tokens that ``fresh`` leaves alone.
     """
     settings = settings_of(project)
-    until = now + timedelta(minutes=settings.lease_minutes)
+    until = now + settings.lease_length
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
@@ -68,7 +70,7 @@ def claim(
     )
     if fresh:
         mine.exclude(token__in=list(keep)).update(state=Lease.State.RELEASED)
-    mine.update(expires_at=until)
+    _prolong(mine, settings, now)
     held = list(mine.select_related("image").order_by("pk"))
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
@@ -89,6 +91,20 @@ def claim(
         ]
         held += Lease.objects.bulk_create(granted)
     return Claimed(held)
+
+
+def _prolong(leases: QuerySet[Lease], settings: QueueSettings, now: datetime) -> None:
+    """Give the leases a whole length again, as far as the longest hold lets them; shorten none."""
+    until = now + settings.lease_length
+    young = until - settings.longest_hold
+    leases.filter(granted_at__gte=young).update(expires_at=until)
+    for lease in leases.filter(granted_at__lt=young):
+        Lease.objects.filter(pk=lease.pk).update(expires_at=_end(lease, settings, now))
+
+
+def _end(lease: Lease, settings: QueueSettings, now: datetime) -> datetime:
+    last = max(lease.granted_at + settings.longest_hold, lease.expires_at)
+    return min(now + settings.lease_length, last)
 
 
 def _best_free(
@@ -201,7 +217,7 @@ def grant(
         slot=_free_slot(image),
         served=served,
         granted_at=now,
-        expires_at=now + timedelta(minutes=settings_of(project).lease_minutes),
+        expires_at=now + settings_of(project).lease_length,
     )
 
 
@@ -214,19 +230,22 @@ def _free_slot(image: Image) -> int:
 
 @transaction.atomic
 def heartbeat(*, user: User, project: Project, lease_token: str, now: datetime) -> datetime:
-    """Prolong a lease and return its new end.
+    """Prolong a lease and return its new end, which is never after the longest hold.
 
     Raises:
         LeaseUnknownError: no such lease of this person.
         LeaseLostError: it is over; what was chosen can still be submitted.
     """
     lease = lease_of(user, project, lease_token)
+    settings = settings_of(project)
     if lease.state != Lease.State.LIVE or lease.expires_at <= now:
+        why = "The time for this image ran out"
+        if lease.expires_at >= lease.granted_at + settings.longest_hold:
+            why = "This image was held for as long as one person may hold one"
         raise LeaseLostError(
-            "The time for this image ran out and it may be with somebody else now. "
-            "Your label will be kept all the same."
+            f"{why} and it may be with somebody else now. Your label will be kept all the same."
         )
-    until = now + timedelta(minutes=settings_of(project).lease_minutes)
+    until = _end(lease, settings, now)
     Lease.objects.filter(pk=lease.pk).update(expires_at=until)
     return until
 
@@ -258,6 +277,12 @@ def release_person(*, project: Project, user_id: int, actor: User) -> int:
             payload={"user": user_id, "n": n},
         )
     return n
+
+
+def end_all_leases(project_id: int) -> int:
+    """End all leases of a project, in the caller's transaction; return how many."""
+    held = Lease.objects.filter(project=project_id, state=Lease.State.LIVE)
+    return held.update(state=Lease.State.RELEASED)
 
 
 def end_leases(project_id: int, user_id: int) -> int:

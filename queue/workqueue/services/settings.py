@@ -12,7 +12,11 @@ from workqueue.requests import settings_of
 
 
 class SettingsChangedError(Exception):
-    """Somebody changed the settings meanwhile."""
+    """Somebody changed the settings meanwhile; ``current`` is what they are now."""
+
+    def __init__(self, current: QueueSettings) -> None:
+        super().__init__("Somebody changed the settings meanwhile.")
+        self.current = current
 
 
 @transaction.atomic
@@ -33,7 +37,7 @@ def change_settings(
     settings_of(project)
     settings = QueueSettings.objects.select_for_update().get(project=project)
     if version is not None and settings.version != version:
-        raise SettingsChangedError("Somebody changed the settings meanwhile. Reload and try again.")
+        raise SettingsChangedError(settings)
     difference = {
         name: [getattr(settings, name), value]
         for name, value in changes.items()
