@@ -25,6 +25,7 @@ from ranking_kit import rerank
 from annotator.accounts.models import Role
 from annotator.events.models import Event
 from annotator.ingest import services as ingest
+from annotator.labeling import restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, Project
 from workqueue import services
@@ -32,6 +33,7 @@ from workqueue.models import Lease, RankedImage, Skip, Submission
 from workqueue.requests import settings_of, state_of
 
 TTL = timedelta(minutes=10)
+HOLD_LEASES = 3
 N_PEOPLE = 3
 ANY = st.integers(0, 59)  # which of those there are: see `pick`
 PEOPLE = st.integers(0, N_PEOPLE - 1)
@@ -48,6 +50,7 @@ class Picked:
     random_key: int
     is_alive: bool = True
     said: dict[int, tuple[int, int]] = field(default_factory=dict)  # person -> annotation, class
+    kept: dict[int, int] = field(default_factory=dict)  # person -> class that may come back
     skipped_by: set[int] = field(default_factory=set)
     counts_for_round: bool = False
 
@@ -65,7 +68,11 @@ class Held:
     person: int
     tab: str
     until: datetime
+    granted: datetime
     is_live: bool = True
+
+    def prolong(self, now: datetime) -> None:
+        self.until = min(now + TTL, self.granted + HOLD_LEASES * TTL)
 
 
 def pick(those, which: int):
@@ -108,6 +115,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.people = [make_member(self.project, Role.REVIEWER) for _ in range(N_PEOPLE)]
         config = settings_of(self.project)
         config.batch_size, config.lease_minutes = 10_000, TTL // timedelta(minutes=1)
+        config.hold_leases = HOLD_LEASES
         config.save()
         self.now = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
         self.images: dict[int, Picked] = {}
@@ -161,7 +169,8 @@ class QueueMachine(RuleBasedStateMachine):
         return [image.pk for image in ranked + rest if self.wants(image, person)]
 
     def note_lease(self, lease: Lease, person: int, tab: str) -> Held:
-        held = Held(str(lease.token), self.images[lease.image_id], person, tab, self.now + TTL)
+        image = self.images[lease.image_id]
+        held = Held(str(lease.token), image, person, tab, self.now + TTL, self.now)
         self.leases.append(held)
         return held
 
@@ -194,7 +203,7 @@ class QueueMachine(RuleBasedStateMachine):
                 lease.is_live = lease.image.is_open and (not fresh or lease.token in keep)
                 kept += [lease] if lease.is_live else []
         for lease in kept:
-            lease.until = self.now + TTL
+            lease.prolong(self.now)
         fresh = self.best_free(person)[: max(n - len(kept), 0)]
         assert [str(lease.token) for lease in got[: len(kept)]] == [k.token for k in kept], (
             "Q-05: a tab does not keep what it holds"
@@ -255,12 +264,27 @@ class QueueMachine(RuleBasedStateMachine):
         self.history.append(pk)
         self.events["annotation.created"] += 1
         lease.is_live = False
-        if outcome != "orphaned":
+        if outcome == "orphaned":
+            image.kept[lease.person] = cls
+        else:
+            image.kept.clear()
             self.since_round += not image.said
             image.counts_for_round |= outcome != "second" and lease.person not in image.said
             image.said[lease.person] = (pk, cls)
 
-    def post_label(self, lease: Held, cls: int, key: str) -> services.Submitted:
+    @rule(person=PEOPLE, cls=CLASSES)
+    def labels_after_being_removed(self, person: int, cls: int) -> None:
+        for lease in self.claim(person, "a", 1)[:1]:
+            key = uuid.uuid4().hex
+            answer = self.post_label(lease, self.classes[cls], key, was_removed=True).answer
+            assert answer["outcome"] == "after_removal", f"Q-23: {answer['outcome']}"
+            pk = answer["annotation"]
+            self.answers[person, key] = (pk, lease.token, self.classes[cls])
+            self.history.append(pk)
+            self.events["annotation.created"] += 1
+            lease.is_live = False
+
+    def post_label(self, lease: Held, cls: int, key: str, **more) -> services.Submitted:
         return services.submit(
             user=self.people[lease.person],
             project=self.project,
@@ -268,6 +292,7 @@ class QueueMachine(RuleBasedStateMachine):
             lease_token=lease.token,
             class_ids=[cls],
             now=self.now,
+            **more,
         )
 
     @precondition(lambda self: self.answers)
@@ -296,7 +321,7 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             assert lease.is_live, "Q-05: a lease that is over beats"
             assert lease.until > self.now, "Q-05: a lease beats after its time"
-            lease.until = self.now + TTL
+            lease.prolong(self.now)
 
     @precondition(lambda self: self.leases)
     @rule(which=ANY)
@@ -429,6 +454,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert self.classes[cls] not in self.deleted_classes, "Q-11: a deleted class was given"
         image.said[person] = (edited.pk, self.classes[cls])
+        image.kept.clear()
         self.history.append(edited.pk)
         self.since_round += 1
         self.events["annotation.edited"] += 1
@@ -453,6 +479,7 @@ class QueueMachine(RuleBasedStateMachine):
         for image in self.images.values():
             for person in [p for p, (_, said) in image.said.items() if said == cls]:
                 self.withdraw(image, person)
+                image.kept[person] = cls
                 n_counted += image.is_open and image.counts_for_round
         self.since_round = max(self.since_round - n_counted, 0)
         self.events["class.deleted"] += 1
@@ -464,6 +491,41 @@ class QueueMachine(RuleBasedStateMachine):
         labeling.delete_image(image=Image.objects.get(pk=image.pk), actor=self.lead, now=self.now)
         self.events["image.deleted"] += image.is_alive
         image.is_alive = False
+
+    @precondition(lambda self: self.deleted_classes)
+    @rule(which=ANY)
+    def class_comes_back(self, which: int) -> None:
+        cls = pick(sorted(self.deleted_classes), which)
+        n = restoring.restore_class(label_class=self.project.classes.get(pk=cls), actor=self.lead)
+        self.deleted_classes.discard(cls)
+        self.events["class.restored"] += 1
+        named = [image for image in self.images.values() if cls in image.kept.values()]
+        assert n == sum(self.recall(image) for image in named), "Q-11: other labels came back"
+
+    @precondition(lambda self: any(not image.is_alive for image in self.images.values()))
+    @rule(which=ANY)
+    def image_comes_back(self, which: int) -> None:
+        image = pick([image for image in self.images.values() if not image.is_alive], which)
+        n = restoring.restore_image(image=Image.objects.get(pk=image.pk), actor=self.lead)
+        image.is_alive = True
+        self.events["image.restored"] += 1
+        assert n == self.recall(image), "Q-11: other labels came back"
+
+    def recall(self, image: Picked) -> int:
+        """Kept labels of living classes count again where nobody has labelled the image since."""
+        back = {p: cls for p, cls in image.kept.items() if cls not in self.deleted_classes}
+        if not image.is_open or not back:
+            return 0
+        for person, cls in back.items():
+            again = Annotation.objects.get(
+                image=image.pk, author=self.people[person], is_current=True
+            )
+            image.said[person] = (again.pk, cls)
+            image.counts_for_round |= again.outcome != "second"
+            self.history.append(again.pk)
+        image.kept.clear()
+        self.since_round += 1
+        return len(back)
 
     @precondition(lambda self: len(self.images) < 8)
     @rule(n=st.integers(1, 2))
@@ -568,7 +630,7 @@ class QueueMachine(RuleBasedStateMachine):
             for row in rows
             if row.pk not in replaced
             and row.action != Annotation.Action.WITHDRAW
-            and row.outcome != Annotation.Outcome.ORPHANED
+            and row.outcome not in labeling.UNUSED
         }
         assert stands == {row.pk for row in rows if row.is_current}, "Q-07: replayed, another state"
         regions = AnnotationRegion.objects.filter(annotation__in=stands)

@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from queue_machine import QueueMachine, quick
 
 from annotator.events import services as events
-from annotator.labeling import hooks
+from annotator.labeling import hooks, restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image
 from workqueue import rankings, services
@@ -142,6 +142,19 @@ def images_of_a_deleted_class_are_not_served_again(patch):
     patch.setattr(hooks, "images_reopened", lambda *_: None)
 
 
+def labels_stay_away_when_their_class_is_back(patch):
+    patch.setattr(restoring, "_recallable", lambda said, living: [])
+
+
+def a_label_counts_though_its_author_was_removed(patch):
+    record = labeling.record_annotation
+    patch.setattr(labeling, "record_annotation", lambda *, was_removed, **more: record(**more))
+
+
+def a_heartbeat_holds_an_image_for_ever(patch):
+    patch.setattr(leases, "_end", lambda lease, settings, now: now + settings.lease_length)
+
+
 def a_skipped_image_comes_back(patch):
     patch.setattr(leases, "_skipped", nothing)
 
@@ -214,6 +227,9 @@ MORE_FAULTS = {
     my_other_tab_is_somebody_else: "Q-17",
     what_is_kept_is_given_back_too: "Q-05",
     a_withdrawal_is_not_told: "Q-07",
+    labels_stay_away_when_their_class_is_back: "Q-11|DoesNotExist",
+    a_label_counts_though_its_author_was_removed: "Q-23",
+    a_heartbeat_holds_an_image_for_ever: "Q-05",
 }
 
 
