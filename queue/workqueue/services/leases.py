@@ -13,7 +13,7 @@ from annotator.events import services as events
 from annotator.labeling.models import Image, Project
 from workqueue import stopping
 from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Ranking, Skip
-from workqueue.requests import settings_of, state_of
+from workqueue.requests import queue_of, settings_of
 from workqueue.services.transactions import retried_on_collision
 
 MAX_CLAIM = 20
@@ -57,22 +57,16 @@ def claim(
             after a new ranking.
         keep: lease tokens that ``fresh`` leaves alone.
     """
-    settings = settings_of(project)
+    settings, state = queue_of(project)
     until = now + timedelta(minutes=settings.lease_minutes)
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
-    # What was labelled or deleted meanwhile need not be shown any more.
-    mine.exclude(image__status=Image.Status.OPEN, image__deleted_at=None).update(
-        state=Lease.State.RELEASED
-    )
     if fresh:
         mine.exclude(token__in=list(keep)).update(state=Lease.State.RELEASED)
-    mine.update(expires_at=until)
-    held = list(mine.select_related("image").order_by("pk"))
+    held = _prolong(mine, until)
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
-        state = state_of(project)
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
         free = [] if is_closed else _best_free(project, settings, state, user, wanted)
         granted = [
@@ -89,6 +83,21 @@ def claim(
         ]
         held += Lease.objects.bulk_create(granted)
     return Claimed(held)
+
+
+def _prolong(mine: QuerySet[Lease], until: datetime) -> list[Lease]:
+    """Prolong the leases and return them; end those of images that need no label any more."""
+    locked = mine.select_for_update(of=("self",)).select_related("image").order_by("pk")
+    held, over = [], []
+    for lease in locked:
+        is_open = lease.image.status == Image.Status.OPEN and lease.image.deleted_at is None
+        (held if is_open else over).append(lease)
+        lease.expires_at = until
+    if over:
+        mine.filter(pk__in=[lease.pk for lease in over]).update(state=Lease.State.RELEASED)
+    if held:
+        mine.filter(pk__in=[lease.pk for lease in held]).update(expires_at=until)
+    return held
 
 
 def _best_free(
