@@ -1,8 +1,9 @@
 """Who holds which image: claim, prolong, release."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
@@ -68,7 +69,8 @@ def claim(
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
-        free = [] if is_closed else _best_free(project, settings, state, user, wanted)
+        choose = partial(_best_free, project, settings, state, user, wanted)
+        free = [] if is_closed else _surely_free(choose)
         granted = [
             Lease(
                 image=image,
@@ -98,6 +100,24 @@ def _prolong(mine: QuerySet[Lease], until: datetime) -> list[Lease]:
     if held:
         mine.filter(pk__in=[lease.pk for lease in held]).update(expires_at=until)
     return held
+
+
+def _surely_free(
+    choose: Callable[[], list[tuple[Image, dict[str, Any]]]],
+) -> list[tuple[Image, dict[str, Any]]]:
+    """Choose until nothing that was chosen has been leased meanwhile.
+
+    PostgreSQL chooses among what was free when the query began, and locks it afterwards: another
+    claim may have leased an image and committed in between. The lock of the image, which every
+    claim takes, makes the second look final.
+    """
+    while True:
+        free = choose()
+        if not free or not connection.features.has_select_for_update_skip_locked:
+            return free
+        chosen = [image.pk for image, _ in free]
+        if not Lease.objects.filter(image__in=chosen, state=Lease.State.LIVE).exists():
+            return free
 
 
 def _best_free(
