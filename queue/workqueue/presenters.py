@@ -6,6 +6,7 @@ from typing import Any
 
 from django.urls import reverse
 
+from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
@@ -30,9 +31,10 @@ def iso(moment: datetime | None) -> str | None:
 
 def present_status(project: Project, now: datetime) -> dict[str, Any]:
     """Return the state of the queue, as polled by the labeling page."""
-    state = selectors.queue_state(project)
-    settings = selectors.queue_settings(project)
+    queue = selectors.queue_of(project)
+    kept, state, settings = queue.project, queue.state, queue.settings
     newest = selectors.newest_round(project)
+    jobs = selectors.newest_jobs(project)
     return {
         "ranking": _ranking(state.ranking) if state.ranking else None,
         "model": _model(state.model_version) if state.model_version else None,
@@ -40,14 +42,18 @@ def present_status(project: Project, now: datetime) -> dict[str, Any]:
         "labels_since_round": state.labels_since_round,
         "labels_until_round": max(settings.batch_size - state.labels_since_round, 0),
         "batch_size": settings.batch_size,
-        **selectors.queue_counts(project, now),
+        "n_images": kept.n_images,
+        "n_labelled": kept.n_labelled,
+        "n_open": kept.n_images - kept.n_labelled,
+        "n_leased": selectors.n_leased(project, now),
         "n_embedded": state.n_embedded,
         "n_embedding_failures": state.n_embedding_failures,
-        "embedding": _embedding(project),
+        "embedding": _embedding(jobs.get("embed")),
         "stop": stopping.advice(project, settings).as_json(),
         "jobs_failed": [
             {"id": job.pk, "kind": job.kind, "error": job.error}
-            for job in selectors.failed_jobs(project)
+            for job in jobs.values()
+            if job.state == Job.State.FAILED
         ],
     }
 
@@ -85,8 +91,7 @@ def _round_in_brief(round_: Round) -> dict[str, Any]:
     }
 
 
-def _embedding(project: Project) -> dict[str, Any] | None:
-    job = selectors.newest_job(project, "embed")
+def _embedding(job: Job | None) -> dict[str, Any] | None:
     if job is None:
         return None
     return {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Exists, Min, OuterRef, QuerySet
+from django.db.models import Count, Exists, Max, Min, OuterRef, QuerySet
 
 from annotator.accounts.models import User
 from annotator.events.models import Event
@@ -46,6 +46,29 @@ def queue_state(project: Project) -> QueueState:
     return related.filter(project=project).first() or QueueState(project=project)
 
 
+@dataclass(frozen=True)
+class Queue:
+    """A project's counters, settings and pointers, of one moment."""
+
+    project: Project
+    settings: QueueSettings
+    state: QueueState
+
+
+def queue_of(project: Project) -> Queue:
+    """Return all that is kept of a project's queue, read at once: people poll it."""
+    related = Project.objects.select_related(
+        "queue_settings", "queue_state__ranking", "queue_state__model_version"
+    )
+    found = related.get(pk=project.pk)
+    return Queue(
+        found,
+        # A row that was never written is missing as an attribute, too.
+        getattr(found, "queue_settings", None) or QueueSettings(project=found),
+        getattr(found, "queue_state", None) or QueueState(project=found),
+    )
+
+
 def newest_round(project: Project) -> Round | None:
     """Return the last round that was asked for."""
     return Round.objects.filter(project=project).select_related("job").order_by("-number").first()
@@ -60,11 +83,6 @@ def newest_fine_tuned_round(project: Project) -> Round | None:
         .order_by("-number")
         .first()
     )
-
-
-def newest_job(project: Project, kind: str) -> Job | None:
-    """Return the last job of a kind, whatever became of it."""
-    return Job.objects.filter(project=project, kind=kind).order_by("-pk").first()
 
 
 def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
@@ -240,16 +258,10 @@ def current_annotations(images: list[Image]) -> dict[int, Annotation]:
     return found
 
 
-def queue_counts(project: Project, now: datetime) -> dict[str, int]:
-    """Return how many images there are, labelled, open and on somebody's screen."""
-    counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)
-    leased = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
-    return {
-        "n_images": counts["n_images"],
-        "n_labelled": counts["n_labelled"],
-        "n_open": counts["n_images"] - counts["n_labelled"],
-        "n_leased": leased.aggregate(n=Count("pk"))["n"],
-    }
+def n_leased(project: Project, now: datetime) -> int:
+    """Return how many images are on somebody's screen."""
+    live = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
+    return live.count()
 
 
 def replays(project: Project) -> QuerySet[Replay]:
@@ -257,9 +269,14 @@ def replays(project: Project) -> QuerySet[Replay]:
     return Replay.objects.filter(project=project).select_related("job").order_by("-pk")
 
 
-def failed_jobs(project: Project) -> list[Job]:
-    """Return the newest job of each kind, where it has failed; rounds tell of themselves."""
-    newest: dict[str, Job] = {}
-    for job in Job.objects.filter(project=project).exclude(kind="round").order_by("-pk")[:50]:
-        newest.setdefault(job.kind, job)
-    return [job for job in newest.values() if job.state == Job.State.FAILED]
+def newest_jobs(project: Project) -> dict[str, Job]:
+    """Return the newest job of each kind, whatever became of it; rounds tell of themselves."""
+    newest = (
+        Job.objects.filter(project=project)
+        .exclude(kind="round")
+        .order_by()
+        .values("kind")
+        .annotate(newest=Max("pk"))
+        .values("newest")
+    )
+    return {job.kind: job for job in Job.objects.filter(pk__in=newest).order_by("-pk")}

@@ -1,8 +1,9 @@
 """Who holds which image: claim, prolong, release."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
@@ -13,7 +14,7 @@ from annotator.events import services as events
 from annotator.labeling.models import Image, Project
 from workqueue import stopping
 from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Ranking, Skip
-from workqueue.requests import settings_of, state_of
+from workqueue.requests import queue_of, settings_of
 from workqueue.services.transactions import retried_on_collision
 
 MAX_CLAIM = 20
@@ -59,24 +60,19 @@ def claim(
             after a new ranking.
         keep: lease tokens that ``fresh`` leaves alone.
     """
-    settings = settings_of(project)
+    settings, state = queue_of(project)
     until = now + settings.lease_length
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
-    # What was labelled or deleted meanwhile need not be shown any more.
-    mine.exclude(image__status=Image.Status.OPEN, image__deleted_at=None).update(
-        state=Lease.State.RELEASED
-    )
     if fresh:
         mine.exclude(token__in=list(keep)).update(state=Lease.State.RELEASED)
-    _prolong(mine, settings, now)
-    held = list(mine.select_related("image").order_by("pk"))
+    held = _prolong(mine, settings, now)
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
-        state = state_of(project)
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
-        free = [] if is_closed else _best_free(project, settings, state, user, wanted)
+        choose = partial(_best_free, project, settings, state, user, wanted)
+        free = [] if is_closed else _surely_free(choose)
         granted = [
             Lease(
                 image=image,
@@ -93,18 +89,47 @@ def claim(
     return Claimed(held)
 
 
-def _prolong(leases: QuerySet[Lease], settings: QueueSettings, now: datetime) -> None:
-    """Give the leases a whole length again, as far as the longest hold lets them; shorten none."""
-    until = now + settings.lease_length
-    young = until - settings.longest_hold
-    leases.filter(granted_at__gte=young).update(expires_at=until)
-    for lease in leases.filter(granted_at__lt=young):
-        Lease.objects.filter(pk=lease.pk).update(expires_at=_end(lease, settings, now))
+def _prolong(mine: QuerySet[Lease], settings: QueueSettings, now: datetime) -> list[Lease]:
+    """Prolong the leases and return them; end those of images that need no label any more."""
+    locked = mine.select_for_update(of=("self",)).select_related("image").order_by("pk")
+    held, over = [], []
+    for lease in locked:
+        is_open = lease.image.status == Image.Status.OPEN and lease.image.deleted_at is None
+        (held if is_open else over).append(lease)
+    if over:
+        mine.filter(pk__in=[lease.pk for lease in over]).update(state=Lease.State.RELEASED)
+    by_end: dict[datetime, list[int]] = {}
+    for lease in held:
+        lease.expires_at = _end(lease, settings, now)
+        by_end.setdefault(lease.expires_at, []).append(lease.pk)
+    # One statement, but for those that near the longest hold.
+    for end, leases in by_end.items():
+        mine.filter(pk__in=leases).update(expires_at=end)
+    return held
 
 
 def _end(lease: Lease, settings: QueueSettings, now: datetime) -> datetime:
+    """Return when a lease ends that is prolonged now: a whole length, within the longest hold."""
     last = max(lease.granted_at + settings.longest_hold, lease.expires_at)
     return min(now + settings.lease_length, last)
+
+
+def _surely_free(
+    choose: Callable[[], list[tuple[Image, dict[str, Any]]]],
+) -> list[tuple[Image, dict[str, Any]]]:
+    """Choose until nothing that was chosen has been leased meanwhile.
+
+    PostgreSQL chooses among what was free when the query began, and locks it afterwards: another
+    claim may have leased an image and committed in between. The lock of the image, which every
+    claim takes, makes the second look final.
+    """
+    while True:
+        free = choose()
+        if not free or not connection.features.has_select_for_update_skip_locked:
+            return free
+        chosen = [image.pk for image, _ in free]
+        if not Lease.objects.filter(image__in=chosen, state=Lease.State.LIVE).exists():
+            return free
 
 
 def _best_free(
