@@ -1,9 +1,9 @@
 """Django's SQLite backend, with a queue before the write lock.
 
-SQLite lets one transaction write at a time. Who finds the lock taken sleeps and looks again, up to a
-tenth of a second later and in no order: with a few dozen people the lock lies idle most of the time,
-and some wait for seconds. Here a transaction first takes its turn, among the threads of the process
-and then among the processes, and is woken as soon as the one before it has ended.
+SQLite lets one transaction write at a time. Who finds the lock taken sleeps and looks again, up to
+a tenth of a second later and in no order: with a few dozen people the lock lies idle most of the
+time, and some wait for seconds. Here a transaction first takes its turn, among the threads of the
+process and then among the processes, and has it as soon as the one before it has ended.
 """
 
 from typing import Any

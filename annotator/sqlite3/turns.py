@@ -1,8 +1,13 @@
-"""Turns at a file: one holder at a time, among threads and processes, without looking again and again."""
+"""Turns at a file: one holder at a time, among threads and among processes."""
 
 import fcntl
 import os
 import threading
+import time
+
+# One thread of each waiting process looks as often; SQLite's own waiters sleep up to a tenth of a
+# second.
+LOOK_EVERY_S = 0.001
 
 
 class TurnTimeoutError(Exception):
@@ -19,19 +24,31 @@ class Turn:
     def take(self, *, timeout: float) -> None:
         """Wait until nobody else has it.
 
-        Only the first thread of a process asks the system, so that a process with many threads
-        counts as one: its neighbours are woken in their turn.
+        Only the first thread of a process looks at the file, so that a process with many threads
+        counts as one.
 
         Raises:
-            TurnTimeoutError: another thread of this process has had it for too long.
+            TurnTimeoutError: somebody else has had it for too long.
         """
+        until = time.monotonic() + timeout
         if not self._threads.acquire(timeout=timeout):
             raise TurnTimeoutError
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            while not self._is_free():
+                if time.monotonic() > until:
+                    raise TurnTimeoutError
+                time.sleep(LOOK_EVERY_S)
         except BaseException:
             self._threads.release()
             raise
+
+    def _is_free(self) -> bool:
+        """Take the file if no other process has it. The system frees it when a holder dies."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def end(self) -> None:
         """Let the next one have it: other processes first, who need no lock of Python's."""
