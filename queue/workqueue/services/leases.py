@@ -3,20 +3,34 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import (
+    Aggregate,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+)
+from django.db.models.functions import Coalesce, Power
 
 from annotator.accounts.models import User
 from annotator.events import services as events
-from annotator.labeling.models import Image, Project
+from annotator.labeling.models import Annotation, Image, Project
 from workqueue import stopping
 from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Ranking, Skip
 from workqueue.requests import settings_of, state_of
 from workqueue.services.transactions import retried_on_collision
 
 MAX_CLAIM = 20
+_BIT_OF_SLOT = Power(Value(2), F("slot"), output_field=IntegerField())
 
 
 class LeaseUnknownError(Exception):
@@ -58,6 +72,11 @@ def claim(
         keep: lease tokens that ``fresh`` leaves alone.
     """
     settings = settings_of(project)
+    if _shares_images(settings.project) and connection.features.has_select_for_update:
+        # One claim of the project at a time, as on SQLite: of several people who want the same
+        # image each must see which places the others took.
+        locked = QueueSettings.objects.select_for_update(of=("self",), no_key=True)
+        settings = locked.select_related("project").get(pk=settings.pk)
     until = now + timedelta(minutes=settings.lease_minutes)
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
@@ -74,54 +93,106 @@ def claim(
     if wanted > 0:
         state = state_of(project)
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
-        free = [] if is_closed else _best_free(project, settings, state, user, wanted)
+        free = [] if is_closed else _best_free(settings, state, user, wanted)
         granted = [
             Lease(
-                image=image,
+                image=place.image,
                 project=project,
                 user=user,
                 client=client,
-                served=served,
+                slot=place.slot,
+                served=place.served,
                 granted_at=now,
                 expires_at=until,
             )
-            for image, served in free
+            for place in free
         ]
         held += Lease.objects.bulk_create(granted)
     return Claimed(held)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A free place of an image: its overlap is how many places an image has."""
+
+    image: Image
+    slot: int
+    served: dict[str, Any]
+
+
+def _shares_images(project: Project) -> bool:
+    """Return whether an image may be with several people, or have labels and still be open."""
+    return project.annotators_per_image > 1 or project.is_settling
+
+
 def _best_free(
-    project: Project, settings: QueueSettings, state: QueueState, user: User, n: int
-) -> list[tuple[Image, dict[str, Any]]]:
-    found = _best_ranked(state.ranking, user, n) if state.ranking else []
+    settings: QueueSettings, state: QueueState, user: User, n: int
+) -> list[_Place]:
+    project = settings.project
+    found = _best_ranked(project, state.ranking, user, n) if state.ranking else []
     if len(found) < n:
-        taken = [image.pk for image, _ in found]
+        taken = [place.image.pk for place in found]
         order = "pk" if settings.heuristic == QueueSettings.Heuristic.NONE else "random_key"
-        rest = _skip_locked(
+        rest = _free_for(
+            user,
+            project,
             Image.objects.filter(project=project, status=Image.Status.OPEN, deleted_at=None)
             .exclude(pk__in=taken)
-            .filter(~_leased("pk"), ~_skipped("pk", user))
-            .order_by(order)
+            .order_by(order),
+            "pk",
         )
-        found += [(image, {"kind": "unranked"}) for image in rest[: n - len(found)]]
+        found += [
+            _Place(image, _lowest_free(image), {"kind": "unranked"})
+            for image in rest[: n - len(found)]
+        ]
     return found
 
 
-def _best_ranked(ranking: Ranking, user: User, n: int) -> list[tuple[Image, dict[str, Any]]]:
-    free = _skip_locked(
+def _best_ranked(project: Project, ranking: Ranking, user: User, n: int) -> list[_Place]:
+    free = _free_for(
+        user,
+        project,
         RankedImage.objects.filter(
             ranking=ranking,
             is_done=False,
             image__status=Image.Status.OPEN,
             image__deleted_at=None,
         )
-        .filter(~_leased("image"), ~_skipped("image", user))
         .select_related("image")
         .order_by("position"),
-        image="image",
+        "image",
     )
-    return [(ranked.image, why_served(ranking, ranked)) for ranked in free[:n]]
+    return [
+        _Place(ranked.image, _lowest_free(ranked), why_served(ranking, ranked))
+        for ranked in free[:n]
+    ]
+
+
+def _free_for(user: User, project: Project, rows: QuerySet[Any], image: str) -> QuerySet[Any]:
+    """Return the rows whose image has a free place that the person may take.
+
+    Args:
+        user: who asks.
+        project: whose images these are, with its present overlap.
+        rows: images, or what names them.
+        image: where a row names its image.
+    """
+    rows = rows.filter(~_skipped(image, user))
+    if not _shares_images(project):
+        return _skip_locked(rows.filter(~_leased(image)), "self" if image == "pk" else image)
+    live = Lease.objects.filter(image=OuterRef(image), state=Lease.State.LIVE)
+    standing = Annotation.objects.filter(image=OuterRef(image), is_current=True)
+    # The sum keeps SQLite from looking through all leases of the person for each image.
+    mine = Lease.objects.filter(
+        image=OuterRef(image), state__in=[Lease.State.LIVE, Lease.State.SUBMITTED]
+    ).alias(holder=F("user_id") + 0)
+    mine = mine.filter(holder=user.pk)
+    return (
+        rows.filter(~Exists(mine), ~Exists(standing.filter(author=user)))
+        .annotate(taken_slots=_of_image(live, Sum(_BIT_OF_SLOT)))
+        .alias(n_taken=_of_image(live, Count("pk")) + _of_image(standing, Count("pk")))
+        .filter(n_taken__lt=project.annotators_per_image)
+    )
 
 
 def _leased(image: str) -> Exists:
@@ -132,7 +203,19 @@ def _skipped(image: str, user: User) -> Exists:
     return Exists(Skip.objects.filter(image=OuterRef(image), user=user))
 
 
-def _skip_locked(rows: QuerySet[Any], image: str = "self") -> QuerySet[Any]:
+def _of_image(rows: QuerySet[Any], figure: Aggregate) -> Coalesce:
+    """Return a figure of those rows that belong to the image, 0 when there are none."""
+    grouped = rows.order_by().values("image").annotate(figure=figure).values("figure")
+    return Coalesce(Subquery(grouped, output_field=IntegerField()), 0)
+
+
+def _lowest_free(row: Any) -> int:
+    """Return the lowest slot that is not among those taken, each of which is one bit."""
+    taken = int(getattr(row, "taken_slots", 0))
+    return next(slot for slot in count() if not taken >> slot & 1)
+
+
+def _skip_locked(rows: QuerySet[Any], image: str) -> QuerySet[Any]:
     # On SQLite the IMMEDIATE transaction already lets one claim in at a time. Ranked or not, the
     # lock is the image's: two claims that lease the same images in another order would deadlock.
     # No key: a ranking that is being written refers to the images, and must not hide them.
@@ -181,6 +264,25 @@ def finish(lease: Lease, final: str) -> None:
     # Whoever else holds the image (after this lease had run out) keeps the lease: a second opinion
     # is kept too.
     Lease.objects.filter(pk=lease.pk).update(state=final)
+
+
+def has_room_beside(image: Image, user_id: int) -> bool:
+    """Return whether the image has a place for the person beside those who hold it now.
+
+    The caller has locked the image. Where nobody else holds it there always is.
+    """
+    others = Lease.objects.filter(image=image, state=Lease.State.LIVE).exclude(user=user_id)
+    n_others = others.count()
+    labelled = Annotation.objects.filter(image=image, is_current=True).exclude(author=user_id)
+    return not n_others or n_others + labelled.count() < image.project.annotators_per_image
+
+
+def end_leases_of(image: Image, user: User) -> None:
+    """End what the person holds of an image or has answered: it is theirs to take anew."""
+    theirs = Lease.objects.filter(
+        image=image, user=user, state__in=[Lease.State.LIVE, Lease.State.SUBMITTED]
+    )
+    theirs.update(state=Lease.State.RELEASED)
 
 
 def grant(
