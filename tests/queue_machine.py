@@ -36,6 +36,7 @@ N_PEOPLE = 3
 ANY = st.integers(0, 59)  # which of those there are: see `pick`
 PEOPLE = st.integers(0, N_PEOPLE - 1)
 CLASSES = st.integers(0, 2)
+OVERLAPS = st.integers(1, N_PEOPLE)
 SEEDS = st.randoms(use_true_random=False)
 _colours = itertools.count()
 
@@ -46,14 +47,19 @@ class Picked:
 
     pk: int
     random_key: int
+    wanted: int  # how many people are wanted for it
     is_alive: bool = True
     said: dict[int, tuple[int, int]] = field(default_factory=dict)  # person -> annotation, class
     skipped_by: set[int] = field(default_factory=set)
-    counts_for_round: bool = False
+    counts_for_round: set[int] = field(default_factory=set)  # whose labels the last one has not
+
+    @property
+    def has_enough(self) -> bool:
+        return len(self.said) >= self.wanted
 
     @property
     def is_open(self) -> bool:
-        return self.is_alive and not self.said
+        return self.is_alive and not self.has_enough
 
 
 @dataclass
@@ -65,6 +71,7 @@ class Held:
     person: int
     tab: str
     until: datetime
+    wanted: int  # how many people were wanted when it was given
     is_live: bool = True
 
 
@@ -97,12 +104,11 @@ def quick(**more) -> settings:
 class QueueMachine(RuleBasedStateMachine):
     """People, leads, rounds and crashes around one project."""
 
-    overlap = 1  # how many people are wanted for an image
-
     # --- The start, and what the model knows ------------------------------------------------
 
-    @initialize(n=st.integers(2, 5), seed=SEEDS)
-    def start(self, n: int, seed) -> None:
+    @initialize(n=st.integers(2, 5), overlap=OVERLAPS, seed=SEEDS)
+    def start(self, n: int, overlap: int, seed) -> None:
+        self.overlap = 1  # how many people are wanted for an image
         self.project = make_project()
         self.lead = self.project.created_by
         self.people = [make_member(self.project, Role.REVIEWER) for _ in range(N_PEOPLE)]
@@ -121,6 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.since_round = 0
         self.new_images(n)
         self.round_ends(n, seed)
+        self.overlap_is_changed(overlap)
 
     def teardown(self) -> None:
         if not hasattr(self, "project"):
@@ -129,12 +136,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.everything_can_be_labelled()
 
     def everything_can_be_labelled(self) -> None:
-        """Q-05: when everybody has gone, one person can label all that is left."""
-        self.people.append(make_member(self.project))
+        """Q-05: when all have gone, as many people as wanted can label all that is left."""
         self.tick(5000)
-        while leases := self.claim(N_PEOPLE, "last", services.MAX_CLAIM):
-            for lease in leases:
-                self.submit_with(lease, self.living_class(), 1)
+        for person in range(N_PEOPLE, N_PEOPLE + self.overlap):
+            self.people.append(make_member(self.project))
+            while leases := self.claim(person, "last", services.MAX_CLAIM):
+                for lease in leases:
+                    self.submit_with(lease, self.living_class(), 1)
         left = Image.objects.filter(project=self.project, status="open", deleted_at=None).count()
         assert left == 0, "Q-05: an image is stuck"
 
@@ -151,8 +159,21 @@ class QueueMachine(RuleBasedStateMachine):
 
     def wants(self, image: Picked, person: int) -> bool:
         """Whether the image may be served to the person."""
-        busy = len(self.live(image)) + len(image.said)
-        return image.is_open and busy < self.overlap and person not in image.skipped_by
+        holders = {held.person for held in self.live(image)}
+        busy = len(holders) + len(image.said)
+        had = holders | image.skipped_by | set(image.said)
+        return image.is_open and busy < self.overlap and person not in had
+
+    def expire_of(self, image: Picked) -> None:
+        for held in self.live(image):
+            held.is_live = held.until > self.now
+
+    def has_room(self, image: Picked, person: int, *, even_expired: bool = False) -> bool:
+        """Whether the person can have the image beside those who hold it now."""
+        holders = self.live(image)
+        others = {held.person for held in holders if even_expired or held.until > self.now}
+        others -= {person}
+        return not others or len(others | set(image.said) - {person}) < self.overlap
 
     def best_free(self, person: int) -> list[int]:
         ranked = [self.images[pk] for pk in self.order]
@@ -161,7 +182,8 @@ class QueueMachine(RuleBasedStateMachine):
         return [image.pk for image in ranked + rest if self.wants(image, person)]
 
     def note_lease(self, lease: Lease, person: int, tab: str) -> Held:
-        held = Held(str(lease.token), self.images[lease.image_id], person, tab, self.now + TTL)
+        image, until = self.images[lease.image_id], self.now + TTL
+        held = Held(str(lease.token), image, person, tab, until, self.overlap)
         self.leases.append(held)
         return held
 
@@ -200,7 +222,9 @@ class QueueMachine(RuleBasedStateMachine):
             "Q-05: a tab does not keep what it holds"
         )
         served = [lease.image_id for lease in got[len(kept) :]]
-        assert not any(self.live(self.images[pk]) for pk in served), "Q-01: two people, one image"
+        for image in map(self.images.get, served):
+            assert len(self.live(image)) < self.overlap, "Q-01: too many people, one image"
+            assert person not in image.said, "Q-16: an image again that the person has labelled"
         assert not any(person in self.images[pk].skipped_by for pk in served), "Q-17: skipped"
         assert served == fresh, f"Q-14: served {served}, the best free images are {fresh}"
         return kept + [self.note_lease(lease, person, tab) for lease in got[len(kept) :]]
@@ -238,27 +262,33 @@ class QueueMachine(RuleBasedStateMachine):
 
     def submit_with(self, lease: Held, cls: int, times: int) -> None:
         image, key = lease.image, uuid.uuid4().hex
-        was_in_time = lease.until > self.now
-        others = {held.person for held in self.live(image)} - {lease.person}
+        is_late = lease.until <= self.now or not (
+            lease.is_live or self.has_room(image, lease.person, even_expired=True)
+        )
         answers = [self.post_label(lease, cls, key).answer for _ in range(times)]
         assert all(answer == answers[0] for answer in answers), "Q-03: another answer to one key"
         outcome, pk = answers[0]["outcome"], answers[0]["annotation"]
         if not image.is_alive or cls in self.deleted_classes:
             assert outcome == "orphaned", f"Q-11: {outcome}"
-        elif image.said and lease.person not in image.said:
+        elif image.has_enough and lease.person not in image.said:
             assert outcome == "second", f"Q-06: {outcome}"
-        elif was_in_time and not others:
-            assert outcome == "accepted", f"Q-06: {outcome} in time"
-        elif not was_in_time:
-            assert outcome == "late", f"Q-06: {outcome} after the time"
+        else:
+            assert outcome == ("late" if is_late else "accepted"), f"Q-06: {outcome}"
         self.answers[lease.person, key] = (pk, lease.token, cls)
         self.history.append(pk)
         self.events["annotation.created"] += 1
         lease.is_live = False
         if outcome != "orphaned":
-            self.since_round += not image.said
-            image.counts_for_round |= outcome != "second" and lease.person not in image.said
+            if lease.person not in image.said and outcome != "second":
+                self.since_round += 1
+                image.counts_for_round.add(lease.person)
             image.said[lease.person] = (pk, cls)
+            self.end_leases_of(image, lease.person)
+
+    def end_leases_of(self, image: Picked, person: int) -> None:
+        for held in self.live(image):
+            if held.person == person:
+                held.is_live = False
 
     def post_label(self, lease: Held, cls: int, key: str) -> services.Submitted:
         return services.submit(
@@ -336,7 +366,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(person=PEOPLE)
     def takes_skips_back(self, person: int) -> None:
         n = services.unskip(user=self.people[person], project=self.project)
-        back = [i for i in self.images.values() if person in i.skipped_by and not i.said]
+        back = [i for i in self.images.values() if person in i.skipped_by and not i.has_enough]
         assert n == len(back), "Q-17: another number of skips"
         for image in back:
             image.skipped_by.discard(person)
@@ -350,8 +380,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     def take_skip_back(self, asked: Held, tab: str) -> None:
         image, person = asked.image, asked.person
-        others = [h for h in self.live(image) if h.person != person and h.until > self.now]
-        can_be_back = person in image.skipped_by and image.is_open and not others
+        can_be_back = (
+            person in image.skipped_by
+            and image.is_open
+            and person not in image.said
+            and self.has_room(image, person)
+        )
         mine = [h.token for h in self.live(image) if h.person == person and h.until > self.now]
         try:
             lease = services.unskip_one(
@@ -369,8 +403,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert str(lease.token) in mine, "Q-17: what was not skipped is given"
             return
         assert can_be_back, "Q-01: a skip taken back gives an image nobody may have"
-        for held in self.live(image):
-            held.is_live = False
+        self.expire_of(image)
+        self.end_leases_of(image, person)
         image.skipped_by.discard(person)
         self.note_lease(lease, person, tab)
         self.events["skips.taken_back"] += 1
@@ -381,7 +415,7 @@ class QueueMachine(RuleBasedStateMachine):
         (person, _), (pk, token, _) = pick(self.answers.items(), which)
         image = next(lease.image for lease in self.leases if lease.token == token)
         stands = image.said.get(person, (0, 0))[0] == pk
-        others = [h for h in self.live(image) if h.person != person and h.until > self.now]
+        has_room = self.has_room(image, person)
         try:
             lease = services.undo(
                 user=self.people[person],
@@ -391,18 +425,18 @@ class QueueMachine(RuleBasedStateMachine):
                 now=self.now,
             )
         except services.UndoRefusedError:
-            assert not stands or others or not image.is_alive, "Q-18: an undo is refused"
+            assert not (stands and has_room and image.is_alive), "Q-18: an undo is refused"
             return
         known = next((held for held in self.leases if held.token == str(lease.token)), None)
         if known:
             assert known.is_live, "Q-18: a repeated undo gives a lease that is over"
             return
         assert stands, "Q-18: a label is taken back twice"
-        assert not others, "Q-01: an undo gives an image that somebody else holds"
-        for held in self.live(image):
-            held.is_live = False
+        assert has_room, "Q-01: an undo gives an image that others hold"
+        self.expire_of(image)
+        self.end_leases_of(image, person)
         self.withdraw(image, person)
-        self.since_round = max(self.since_round - (not image.said), 0)
+        self.since_round = max(self.since_round - (not image.has_enough), 0)
         self.note_lease(lease, person, tab)
         self.events["annotation.withdrawn"] += 1
 
@@ -451,9 +485,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.deleted_classes.add(cls)
         n_counted = 0
         for image in self.images.values():
+            before = min(len(image.said), self.overlap)
             for person in [p for p, (_, said) in image.said.items() if said == cls]:
                 self.withdraw(image, person)
-                n_counted += image.is_open and image.counts_for_round
+            lost = max(before - len(image.said), 0) if image.is_alive else 0
+            n_counted += min(lost, len(image.counts_for_round))
         self.since_round = max(self.since_round - n_counted, 0)
         self.events["class.deleted"] += 1
 
@@ -473,7 +509,7 @@ class QueueMachine(RuleBasedStateMachine):
             # The same at each replay of a failure, and in another order than they came.
             random_key = (len(self.images) + 1) * 7919 % 101
             Image.objects.filter(pk=image.pk).update(random_key=random_key)
-            self.images[image.pk] = Picked(image.pk, random_key)
+            self.images[image.pk] = Picked(image.pk, random_key, self.overlap)
 
     def upload(self) -> Image:
         number = next(_colours)
@@ -495,12 +531,23 @@ class QueueMachine(RuleBasedStateMachine):
         rerank(self.project, order)
         self.order, self.since_round = order, 0
         for image in self.images.values():
-            image.counts_for_round = False
+            image.counts_for_round.clear()
 
     def some_order(self, keep: int, seed) -> list[int]:
         order = sorted(image.pk for image in self.images.values() if image.is_open)
         seed.shuffle(order)
         return order[:keep]
+
+    @rule(overlap=OVERLAPS)
+    def overlap_is_changed(self, overlap: int) -> None:
+        """What is held stays held; images want more people at once, or have enough."""
+        services.change_settings(
+            project=self.project, actor=self.lead, changes={"annotators_per_image": overlap}
+        )
+        self.events["queue.settings_changed"] += overlap != self.overlap
+        self.overlap = overlap
+        for image in self.images.values():
+            image.wanted = overlap
 
     @rule(seconds=st.sampled_from([1, 599, 601, 5000]))
     def tick(self, seconds: int) -> None:
@@ -532,21 +579,35 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def all_holds(self) -> None:
-        self.nobody_shares_an_image()
+        self.an_image_is_with_as_many_people_as_wanted()
+        self.each_label_is_another_persons()
         self.every_answer_is_kept_once()
         self.the_history_tells_what_stands()
         self.no_image_vanishes()
         self.counters_are_right()
 
-    def nobody_shares_an_image(self) -> None:
+    def an_image_is_with_as_many_people_as_wanted(self) -> None:
         live = Lease.objects.filter(project=self.project, state="live", expires_at__gt=self.now)
         holders = Counter(live.values_list("image_id", flat=True))
-        too_many = [pk for pk, n in holders.items() if n > self.overlap]
-        assert not too_many, f"Q-01: image {too_many} is held too often"
+        for pk, n in holders.items():
+            # Those who had it before fewer were wanted may go on.
+            wanted = max(held.wanted for held in self.live(self.images[pk]))
+            assert n <= wanted, f"Q-01: image {pk} is held too often"
         stored = Lease.objects.filter(project=self.project, state="live")
         assert dict(stored.values_list("token", "expires_at")) == {
             uuid.UUID(lease.token): lease.until for lease in self.leases if lease.is_live
         }, "Q-05: other leases are live"
+
+    def each_label_is_another_persons(self) -> None:
+        answered = Lease.objects.filter(project=self.project, state="submitted")
+        assert sorted(answered.values_list("image", "user")) == sorted(
+            (image.pk, self.people[person].pk)
+            for image in self.images.values()
+            for person in image.said
+        ), "Q-16: who has labelled what"
+        for image in self.images.values():
+            again = {held.person for held in self.live(image)} & set(image.said)
+            assert not again, "Q-16: somebody holds what they have labelled"
 
     def every_answer_is_kept_once(self) -> None:
         stored = Submission.objects.filter(annotation__image__project=self.project)
@@ -591,7 +652,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {
             (pk, status == "open", gone is None)
             for pk, status, gone in stored.values_list("pk", "status", "deleted_at")
-        } == {(i.pk, not i.said, i.is_alive) for i in self.images.values()}, (
+        } == {(i.pk, not i.has_enough, i.is_alive) for i in self.images.values()}, (
             "Q-14: other images are open"
         )
         ranking = state_of(self.project).ranking_id
@@ -601,9 +662,11 @@ class QueueMachine(RuleBasedStateMachine):
     def counters_are_right(self) -> None:
         alive = [image for image in self.images.values() if image.is_alive]
         project = Project.objects.get(pk=self.project.pk)
-        assert (project.n_images, project.n_labelled) == (
+        assert (project.n_images, project.n_labelled, project.n_labels) == (
             len(alive),
-            sum(bool(image.said) for image in alive),
+            sum(image.has_enough for image in alive),
+            sum(len(image.said) for image in alive),
         ), "Q-19: the project's counters"
+        assert not project.is_settling, "Q-19: images wait to be counted"
         counted = state_of(self.project).labels_since_round
         assert counted == self.since_round, f"Q-19: {counted} labels, not {self.since_round}"

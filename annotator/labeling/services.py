@@ -107,16 +107,16 @@ def change_overlap(*, project_id: int, annotators_per_image: int) -> None:
 
 
 @transaction.atomic
-def settle_images(
-    *, project_id: int, image_ids: Sequence[int]
-) -> tuple[list[int], list[int]]:
+def settle_images(*, project_id: int, image_ids: Sequence[int]) -> tuple[list[int], list[int]]:
     """Let the status of some images follow from their labels.
 
     Returns:
         Which of them are open again, and which have labels enough now.
     """
     # Locked before their labels are counted: nobody labels them meanwhile.
-    images = list(Image.objects.select_for_update(no_key=True).filter(pk__in=image_ids).order_by("pk"))
+    images = list(
+        Image.objects.select_for_update(no_key=True).filter(pk__in=image_ids).order_by("pk")
+    )
     project = _locked(project_id)
     opened, finished = _follow_labels(project, images, _n_labels_of(image_ids))
     _count(project, opened=opened, finished=finished)
@@ -130,6 +130,11 @@ def end_settling(*, project_id: int, annotators_per_image: int) -> bool:
         return False
     Project.objects.filter(pk=project_id).update(is_settling=False)
     return True
+
+
+def _locked_images(image_ids: Sequence[int]) -> list[Image]:
+    images = Image.objects.select_for_update(no_key=True)
+    return list(images.filter(pk__in=image_ids).order_by("pk"))
 
 
 def _locked(project_id: int) -> Project:
@@ -338,7 +343,9 @@ def _withdraw_of(
 ) -> tuple[list[Image], dict[int, list[int]]]:
     """Return the images, locked, and whose labels of each were withdrawn."""
     # Locked before their labels are read: nobody changes what is said of them meanwhile.
-    images = list(Image.objects.select_for_update(no_key=True).filter(pk__in=image_ids).order_by("pk"))
+    images = list(
+        Image.objects.select_for_update(no_key=True).filter(pk__in=image_ids).order_by("pk")
+    )
     regions = AnnotationRegion.objects.filter(annotation=OuterRef("pk"))
     emptied = list(
         Annotation.objects.filter(

@@ -1,7 +1,7 @@
 """After a change of the overlap: the status of every labelled image follows, in short steps.
 
-New labels are counted against the new overlap at once, and nobody is given an image that has enough.
-What is left to do here is to open what lacks labels now and to finish what has enough.
+New labels are counted against the new overlap at once, and nobody is given an image that has
+enough. What is left to do is to open what lacks labels now and to finish what has enough.
 """
 
 from collections.abc import Sequence

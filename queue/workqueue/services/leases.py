@@ -14,11 +14,13 @@ from django.db.models import (
     F,
     IntegerField,
     OuterRef,
+    Q,
     QuerySet,
     Subquery,
     Sum,
     Value,
 )
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Power
 
 from annotator.accounts.models import User
@@ -30,6 +32,7 @@ from workqueue.requests import settings_of, state_of
 from workqueue.services.transactions import retried_on_collision
 
 MAX_CLAIM = 20
+BEGUN = "begun"
 _BIT_OF_SLOT = Power(Value(2), F("slot"), output_field=IntegerField())
 
 
@@ -71,27 +74,15 @@ def claim(
             after a new ranking.
         keep: lease tokens that ``fresh`` leaves alone.
     """
-    settings = settings_of(project)
-    if _shares_images(settings.project) and connection.features.has_select_for_update:
-        # One claim of the project at a time, as on SQLite: of several people who want the same
-        # image each must see which places the others took.
-        locked = QueueSettings.objects.select_for_update(of=("self",), no_key=True)
-        settings = locked.select_related("project").get(pk=settings.pk)
+    settings = _settings_for_claim(project)
     until = now + timedelta(minutes=settings.lease_minutes)
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
-    # What was labelled or deleted meanwhile need not be shown any more.
-    mine.exclude(image__status=Image.Status.OPEN, image__deleted_at=None).update(
-        state=Lease.State.RELEASED
-    )
-    if fresh:
-        mine.exclude(token__in=list(keep)).update(state=Lease.State.RELEASED)
-    mine.update(expires_at=until)
-    held = list(mine.select_related("image").order_by("pk"))
+    held = _go_on_holding(mine, until, keep if fresh else None)
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
-        state = state_of(project)
+        state = _state_for_claim(settings.project)
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
         free = [] if is_closed else _best_free(settings, state, user, wanted)
         granted = [
@@ -111,6 +102,52 @@ def claim(
     return Claimed(held)
 
 
+def _settings_for_claim(project: Project) -> QueueSettings:
+    """Return the settings, and with them the overlap and the pointers, as they are now."""
+    related = QueueSettings.objects.select_related(
+        "project", "project__queue_state__ranking__model_version"
+    )
+    settings = related.filter(project=project).first() or settings_of(project)
+    if _shares_images(settings.project) and connection.features.has_select_for_update:
+        # One claim of the project at a time, as on SQLite: of several people who want the same
+        # image each must see which places the others took.
+        return related.select_for_update(of=("self",), no_key=True).get(pk=settings.pk)
+    return settings
+
+
+def _state_for_claim(project: Project) -> QueueState:
+    return project.queue_state if hasattr(project, "queue_state") else state_of(project)
+
+
+def _go_on_holding(
+    mine: QuerySet[Lease], until: datetime, keep: Collection[str] | None
+) -> list[Lease]:
+    """Prolong what a client holds and return it, but for what need not be shown any more.
+
+    Args:
+        mine: the client's live leases.
+        until: their new end.
+        keep: the tokens of those that stay, or None for all.
+    """
+    rows = list(mine.select_for_update(of=("self",)).select_related("image").order_by("pk"))
+    # What was labelled or deleted meanwhile is shown to nobody.
+    held = [
+        lease
+        for lease in rows
+        if lease.image.status == Image.Status.OPEN
+        and lease.image.deleted_at is None
+        and (keep is None or str(lease.token) in keep)
+    ]
+    if len(held) < len(rows):
+        over = {lease.pk for lease in rows} - {lease.pk for lease in held}
+        mine.filter(pk__in=over).update(state=Lease.State.RELEASED)
+    if held:
+        mine.update(expires_at=until)
+    for lease in held:
+        lease.expires_at = until
+    return held
+
+
 @dataclass(frozen=True)
 class _Place:
     """A free place of an image: its overlap is how many places an image has."""
@@ -125,9 +162,7 @@ def _shares_images(project: Project) -> bool:
     return project.annotators_per_image > 1 or project.is_settling
 
 
-def _best_free(
-    settings: QueueSettings, state: QueueState, user: User, n: int
-) -> list[_Place]:
+def _best_free(settings: QueueSettings, state: QueueState, user: User, n: int) -> list[_Place]:
     project = settings.project
     found = _best_ranked(project, state.ranking, user, n) if state.ranking else []
     if len(found) < n:
@@ -177,22 +212,17 @@ def _free_for(user: User, project: Project, rows: QuerySet[Any], image: str) -> 
         rows: images, or what names them.
         image: where a row names its image.
     """
-    rows = rows.filter(~_skipped(image, user))
     if not _shares_images(project):
-        return _skip_locked(rows.filter(~_leased(image)), "self" if image == "pk" else image)
+        free = rows.filter(~_leased(image), ~_skipped(image, user))
+        return _skip_locked(free, "self" if image == "pk" else image)
     live = Lease.objects.filter(image=OuterRef(image), state=Lease.State.LIVE)
-    standing = Annotation.objects.filter(image=OuterRef(image), is_current=True)
-    # The sum keeps SQLite from looking through all leases of the person for each image.
-    mine = Lease.objects.filter(
-        image=OuterRef(image), state__in=[Lease.State.LIVE, Lease.State.SUBMITTED]
-    ).alias(holder=F("user_id") + 0)
-    mine = mine.filter(holder=user.pk)
-    return (
-        rows.filter(~Exists(mine), ~Exists(standing.filter(author=user)))
+    shared: QuerySet[Any] = (
+        rows.filter(~_had(image, user), ~_skipped(image, user))
         .annotate(taken_slots=_of_image(live, Sum(_BIT_OF_SLOT)))
-        .alias(n_taken=_of_image(live, Count("pk")) + _of_image(standing, Count("pk")))
+        .alias(n_taken=_n_taken(image))
         .filter(n_taken__lt=project.annotators_per_image)
     )
+    return shared
 
 
 def _leased(image: str) -> Exists:
@@ -201,6 +231,23 @@ def _leased(image: str) -> Exists:
 
 def _skipped(image: str, user: User) -> Exists:
     return Exists(Skip.objects.filter(image=OuterRef(image), user=user))
+
+
+def _had(image: str, user: User) -> Q:
+    """Hold where the person has labelled the image, or has it now."""
+    standing = Annotation.objects.filter(image=OuterRef(image), author=user, is_current=True)
+    # The sum keeps SQLite from looking through all leases of the person for each image.
+    leases = Lease.objects.filter(
+        image=OuterRef(image), state__in=[Lease.State.LIVE, Lease.State.SUBMITTED]
+    ).alias(holder=F("user_id") + 0)
+    return Q(Exists(standing)) | Q(Exists(leases.filter(holder=user.pk)))
+
+
+def _n_taken(image: str) -> Combinable:
+    """Return how many places of the image are taken: by labels, and by those who hold it."""
+    live = Lease.objects.filter(image=OuterRef(image), state=Lease.State.LIVE)
+    standing = Annotation.objects.filter(image=OuterRef(image), is_current=True)
+    return _of_image(live, Count("pk")) + _of_image(standing, Count("pk"))
 
 
 def _of_image(rows: QuerySet[Any], figure: Aggregate) -> Coalesce:
@@ -227,13 +274,14 @@ def _skip_locked(rows: QuerySet[Any], image: str) -> QuerySet[Any]:
 def why_served(ranking: Ranking, ranked: RankedImage) -> dict[str, Any]:
     """Return what is remembered of why an image was served, with the lease and the label."""
     model = ranking.model_version
+    begun = ranked.position <= ranking.n_begun
     return {
-        "kind": ranking.kind,
+        "kind": BEGUN if begun else ranking.kind,
         "ranking": ranking.number,
         "heuristic": ranking.heuristic,
         "score": ranked.score,
-        "position": ranked.position,
-        "n_positions": ranking.n_positions,
+        "position": ranked.position if begun else ranked.position - ranking.n_begun,
+        "n_positions": ranking.n_begun if begun else ranking.n_positions - ranking.n_begun,
         "n_candidates": ranking.n_candidates,
         "n_pool": ranking.n_pool,
         "explored": ranked.explored,
