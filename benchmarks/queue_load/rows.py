@@ -134,7 +134,8 @@ def _seed_labels(project: Project, author: User, image_ids: Sequence[int]) -> No
         wanted = ", ".join(map(str, image_ids[start : start + AT_ONCE]))
         with connection.cursor() as cursor:
             cursor.execute(f"UPDATE labeling_image SET status = 'labelled' WHERE id IN ({wanted})")
-    Project.objects.filter(pk=project.pk).update(n_labelled=len(image_ids))
+    counted = Project.objects.filter(pk=project.pk)
+    counted.update(n_labelled=len(image_ids), n_labels=len(image_ids))
 
 
 def write(model: type[Model], names: str, rows: Iterable[tuple[Any, ...]]) -> None:

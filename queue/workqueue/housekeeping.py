@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, Q
 from annotator.ingest import services as ingest
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image, Project
+from workqueue import overlap
 from workqueue.models import Embedding, Lease, QueueState, RankedImage, Ranking, Round, Segment
 from workqueue.requests import request_embedding, request_round_if_due
 
@@ -26,6 +27,7 @@ def keep_house(*, now: datetime) -> None:
     )
     _find_lost_embeddings(now)
     _find_lost_rounds()
+    overlap.find_unsettled()
     _drop_old_positions(now)
     _drop_orphan_rankings(now)
     ingest.sweep_uploads(before=now - UPLOADS_KEPT)

@@ -16,7 +16,7 @@ from workqueue.models import QueueSettings, QueueState, Replay, Round
 
 def settings_of(project: Project) -> QueueSettings:
     """Return the project's queue settings, written with the defaults at first use."""
-    settings, _ = QueueSettings.objects.get_or_create(project=project)
+    settings, _ = QueueSettings.objects.select_related("project").get_or_create(project=project)
     return settings
 
 
