@@ -1,4 +1,4 @@
-"""Turns at a file: one holder at a time, among threads and processes, without looking again and again."""
+"""Turns at a file: one holder at a time, among threads and processes, who are woken for it."""
 
 import fcntl
 import os

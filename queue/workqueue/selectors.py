@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.db.models import Max, QuerySet
 
 from annotator.accounts.models import User
 from annotator.jobs.models import Job
-from annotator.labeling.models import Annotation, Image, LabelClass, Project
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from workqueue import stopping
 from workqueue.models import (
     Lease,
@@ -175,10 +175,9 @@ def gallery(
     if status:
         images = images.filter(status=status)
     if class_id is not None:
-        said = Annotation.objects.filter(
-            image=OuterRef("pk"), is_current=True, regions__label_class=class_id
-        )
-        images = images.filter(Exists(said))
+        # From the class to its images: the other way a rare class is looked for in all of them.
+        said = AnnotationRegion.objects.filter(label_class=class_id, annotation__is_current=True)
+        images = images.filter(pk__in=said.order_by().values("annotation__image"))
     if text:
         images = images.filter(file_name__icontains=text)
     return images

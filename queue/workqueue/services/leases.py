@@ -90,7 +90,8 @@ def claim(
 def _prolong(mine: QuerySet[Lease], until: datetime) -> list[Lease]:
     """Prolong the leases and return them; end those of images that need no label any more."""
     locked = mine.select_for_update(of=("self",)).select_related("image").order_by("pk")
-    held, over = [], []
+    held: list[Lease] = []
+    over: list[Lease] = []
     for lease in locked:
         is_open = lease.image.status == Image.Status.OPEN and lease.image.deleted_at is None
         (held if is_open else over).append(lease)
