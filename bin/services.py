@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 STARTUP_S = 30.0
+STOP_S = 60.0
 
 
 class NotAvailableError(Exception):
@@ -109,21 +110,30 @@ class Postgres:
 
     def save(self, folder: Path) -> None:
         """Copy the data into a new folder; the server is stopped meanwhile."""
-        self._process.terminate()
-        self._process.wait(timeout=60)
+        self._end()
         _copy(self._data, folder)
         self.start()
 
-    def stop(self) -> None:
-        """Stop it and delete its data."""
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
+        # What ran it as another user may end sooner.
+        deadline = time.monotonic() + STOP_S
+        while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop it and delete its data."""
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:
-    # Owner and mode too: PostgreSQL insists on them.
-    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+    # Owner and mode too: PostgreSQL insists on them. A copy that failed is no copy.
+    building = target.with_name(f".{target.name}")
+    shutil.rmtree(building, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(source), str(building)], check=True)
+    building.rename(target)
 
 
 def _children_of(pid: int) -> list[int]:

@@ -1,13 +1,9 @@
-"""Turns at a file: one holder at a time, among threads and among processes."""
+"""Turns at a file: one holder at a time, among threads and processes, who are woken for it."""
 
 import fcntl
 import os
 import threading
 import time
-
-# One thread of each waiting process looks as often; SQLite's own waiters sleep up to a tenth of a
-# second.
-LOOK_EVERY_S = 0.001
 
 
 class TurnTimeoutError(Exception):
@@ -24,8 +20,8 @@ class Turn:
     def take(self, *, timeout: float) -> None:
         """Wait until nobody else has it.
 
-        Only the first thread of a process looks at the file, so that a process with many threads
-        counts as one.
+        Only the first thread of a process asks the system, so that a process with many threads
+        counts as one: its neighbours are woken in their turn.
 
         Raises:
             TurnTimeoutError: somebody else has had it for too long.
@@ -33,14 +29,8 @@ class Turn:
         until = time.monotonic() + timeout
         if not self._threads.acquire(timeout=timeout):
             raise TurnTimeoutError
-        try:
-            while not self._is_free():
-                if time.monotonic() > until:
-                    raise TurnTimeoutError
-                time.sleep(LOOK_EVERY_S)
-        except BaseException:
-            self._threads.release()
-            raise
+        if not self._is_free():
+            self._wait(until - time.monotonic())
 
     def _is_free(self) -> bool:
         """Take the file if no other process has it. The system frees it when a holder dies."""
@@ -50,10 +40,46 @@ class Turn:
             return False
         return True
 
+    def _wait(self, timeout: float) -> None:
+        # The system can be waited for, but not for a time, so a thread does it. Looking again and
+        # again instead would let processes whose threads follow each other closely always be first.
+        request = _Request()
+        threading.Thread(target=self._wait_for, args=(request,), daemon=True).start()
+        if not request.came.wait(timeout) and request.give_up():
+            raise TurnTimeoutError
+
+    def _wait_for(self, request: "_Request") -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        if not request.arrive():
+            # Nobody waits any more. Until now the threads of this process were kept waiting, too.
+            self.end()
+
     def end(self) -> None:
         """Let the next one have it: other processes first, who need no lock of Python's."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
         self._threads.release()
+
+
+class _Request:
+    """A wish for the turn, which either comes or is given up."""
+
+    def __init__(self) -> None:
+        self.came = threading.Event()
+        self._is_given_up = False
+        self._decides = threading.Lock()
+
+    def arrive(self) -> bool:
+        """Note that the turn came; return whether somebody still wants it."""
+        with self._decides:
+            if not self._is_given_up:
+                self.came.set()
+            return not self._is_given_up
+
+    def give_up(self) -> bool:
+        """Want it no longer; return whether it has not come at the last moment."""
+        with self._decides:
+            self._is_given_up = not self.came.is_set()
+            return self._is_given_up
 
 
 _turns: dict[str, Turn] = {}

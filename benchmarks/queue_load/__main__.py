@@ -51,7 +51,9 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenario", nargs="+", metavar="NAME", help="LOAD-01 … LOAD-13, drain")
+    parser.add_argument(
+        "--scenario", nargs="+", metavar="NAME", help="LOAD-01 … LOAD-13, drain, mini"
+    )
     parser.add_argument("--database", choices=[*DATABASES, "both"], default="both")
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=30, help="of each load")
@@ -66,15 +68,21 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def is_mini(options: argparse.Namespace) -> bool:
+    """Whether only the short load of the test suite is wanted."""
+    return bool(options.scenario == ["mini"])
+
+
 def stock_of(options: argparse.Namespace, root: Path) -> Stock:
     """Return what is to be on disk."""
     wanted = options.scenario or ["LOAD-06"]
+    few = 1_000 if is_mini(options) else 10**9
     stock = Stock(
         folder=root,
         n_images=options.images,
-        n_drained=min(5_000, options.images // 10),
+        n_drained=min(5_000, options.images // 10, few),
         # Three quarters of it are done: 100,000 at full size.
-        n_worn=min(133_336, options.images // 5),
+        n_worn=min(133_336, options.images // 5, few),
         dim=DIM,
         n_zipped=options.zip if "LOAD-06" in wanted else 0,
     )
@@ -122,11 +130,13 @@ def one(
     from benchmarks.queue_load.installation import installed
 
     began = time.monotonic()
-    with installed(stock, options.database, cache=cache) as installation:
+    with installed(
+        stock, options.database, cache=cache, waits_for_workers=not is_mini(options)
+    ) as installation:
         from benchmarks.queue_load import rows, scenarios
 
         say(f"{options.database} filled and started: {time.monotonic() - began:.0f} s")
-        unknown = set(options.scenario or []) - set(scenarios.NAMES)
+        unknown = set(options.scenario or []) - {*scenarios.NAMES, scenarios.MINI}
         if unknown:
             raise SystemExit(f"no such load: {', '.join(sorted(unknown))}")
         site = scenarios.Site(

@@ -1,7 +1,8 @@
 """What people saw, held against what must be: no doubles, no losses, the order of the ranking."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -55,7 +56,7 @@ def wrong_answers(history: Iterable[Entry], *, busy_is_wrong: bool = True) -> li
     ]
 
 
-def held_twice(history: list[Entry]) -> list[str]:
+def held_twice(history: Sequence[Entry]) -> list[str]:
     """Return images that two people surely held at the same time.
 
     Surely: from the answer that brought the lease to the request that ended it.
@@ -66,24 +67,24 @@ def held_twice(history: list[Entry]) -> list[str]:
             ends.setdefault(entry["sent"]["lease"], entry["start"])
     spans: dict[int, list[tuple[float, float, int]]] = {}
     for came, person, token, image in grants(history):
-        # Without a submit it was given back at a time the history does not tell: only its start counts.
+        # Without a submit it was given back, the history does not tell when: its start counts.
         spans.setdefault(image, []).append((came, ends.get(token, came), person))
     wrong = []
     for image, held in spans.items():
         held.sort()
-        for (_, ended, first), (came, _, second) in zip(held, held[1:], strict=False):
+        for (_, ended, first), (came, _, second) in pairwise(held):
             if came < ended and first != second:
                 wrong.append(f"image {image} was with persons {first} and {second} at once")
     return wrong
 
 
-def labelled_twice(history: list[Entry]) -> list[str]:
+def labelled_twice(history: Sequence[Entry]) -> list[str]:
     """Return images that were labelled more than once."""
     times = Counter(image for _, image in acknowledged(history).values())
     return [f"image {image} was labelled {n} times" for image, n in times.items() if n > 1]
 
 
-def out_of_order(history: list[Entry], order: list[int], *, in_flight: int) -> list[str]:
+def out_of_order(history: Sequence[Entry], order: Sequence[int], *, in_flight: int) -> list[str]:
     """Return images that came earlier or later than their place in the ranking allows.
 
     Args:
@@ -100,7 +101,7 @@ def out_of_order(history: list[Entry], order: list[int], *, in_flight: int) -> l
     ]
 
 
-def lost_or_doubled(history: list[Entry], found: Mapping[str, Any]) -> list[str]:
+def lost_or_doubled(history: Sequence[Entry], found: Mapping[str, Any]) -> list[str]:
     """Compare what people were told with what the database holds.
 
     Args:

@@ -2,10 +2,11 @@
 
 python -m benchmarks.queue_load.clients PLAN HISTORY
 
-Each person does what the labeling page does (static/js/label/feed.js and session.js): hold six images,
-download each as soon as it is leased, send the label with a new key, ask for the next image, look at
-the state of the queue every two seconds, follow a new ranking, and repeat what was not answered. Every
-request becomes a line of the history: who, what, when it began and ended, the status and the answer.
+Each person does what the labeling page does (static/js/label/feed.js and session.js): hold six
+images, download each as soon as it is leased, send the label with a new key, ask for the next
+image, look at the state of the queue every two seconds, follow a new ranking, and repeat what was
+not answered. Every request becomes a line of the history: who, what, when it began and ended, the
+status and the answer.
 """
 
 import http.client

@@ -36,7 +36,7 @@ class Installation:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, waits_for_workers: bool = True) -> None:
         """Start it and wait until the web server answers and every worker has done something.
 
         Raises:
@@ -54,7 +54,7 @@ class Installation:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("bin/run does not start:\n" + output.read_text())
             time.sleep(0.2)
-        while not self._workers_answer():
+        while waits_for_workers and not self._workers_answer():
             if time.monotonic() > deadline:
                 raise SystemExit(f"the workers do not answer; see {self.folder / 'logs'}")
             time.sleep(0.5)
@@ -91,13 +91,16 @@ class Installation:
 
 
 @contextmanager
-def installed(stock: Stock, database: str, *, cache: Path | None) -> Iterator[Installation]:
+def installed(
+    stock: Stock, database: str, *, cache: Path | None, waits_for_workers: bool = True
+) -> Iterator[Installation]:
     """Give a running installation whose database holds the stock's rows.
 
     Args:
         stock: what is in it.
         database: ``sqlite`` or ``postgresql``.
         cache: where the filled database is kept for the next time, if anywhere.
+        waits_for_workers: until they are warm, so that nothing but the load is measured.
     """
     folder = Path(tempfile.mkdtemp(prefix="annotator-load-"))
     servers: list[Any] = []
@@ -123,7 +126,7 @@ def installed(stock: Stock, database: str, *, cache: Path | None) -> Iterator[In
             _save(database, servers, folder, saved)
         running = Installation(folder, environment)
         try:
-            running.start()
+            running.start(waits_for_workers=waits_for_workers)
             yield running
         finally:
             running.stop()

@@ -107,7 +107,7 @@ class Page:
     path: Callable[[int], str]
 
 
-def pages(project: int, class_id: int) -> list[Page]:
+def pages(project: int, class_id: int, rare_id: int) -> list[Page]:
     """Return everything people open that could grow with the pool."""
     page, api = f"/projects/{project}/", f"/api/v1/projects/{project}/"
 
@@ -127,10 +127,12 @@ def pages(project: int, class_id: int) -> list[Page]:
         listing("image page, open", f"{page}images/", "status=open"),
         listing("image page, labelled", f"{page}images/", "status=labelled"),
         listing("image page, a class", f"{page}images/", f"class={class_id}"),
+        listing("image page, a rare class", f"{page}images/", f"class={rare_id}"),
         listing("image list, API, any depth", f"{api}images/", ""),
         listing("image list, API, open", f"{api}images/", "status=open"),
         listing("image list, API, labelled", f"{api}images/", "status=labelled"),
         listing("image list, API, a class", f"{api}images/", f"class={class_id}"),
+        listing("image list, API, a rare class", f"{api}images/", f"class={rare_id}"),
         listing("image list, API, labelled and a class", f"{api}images/", both),
         Page("ranking, API", lambda _: f"{api}queue/ranking/"),
     ]

@@ -41,9 +41,9 @@ class Stretch:
     history: list[dict[str, Any]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def milliseconds(self, op: str, until: str = "end", *, from_s: float | None = None) -> list[float]:
+    def milliseconds(self, op: str, until: str = "end") -> list[float]:
         """Return how long the answered requests of a kind took, those of the warm-up left out."""
-        first = self.plan.ramp_s if from_s is None else from_s
+        first = self.plan.ramp_s
         return [
             (entry[until] - entry["start"]) * 1000
             for entry in self.history

@@ -40,10 +40,10 @@ def _looking(look: Callable[[threading.Event], None]) -> Iterator[None]:
 def longest_write(database: dict[str, Any]) -> Iterator[Watch]:
     """Watch for the longest write transaction, in seconds.
 
-    PostgreSQL: the age of the oldest transaction with a transaction id in ``pg_stat_activity``, looked
-    at every 2 ms. SQLite: a probe asks for the write lock every 2 ms and gives it back at once; the
-    longest stretch in which it never got it is at least the longest write transaction (two that
-    follow each other within 2 ms count as one).
+    PostgreSQL: the age of the oldest transaction with a transaction id in ``pg_stat_activity``,
+    looked at every 2 ms. SQLite: a probe asks for the write lock every 2 ms and gives it back at
+    once; the longest stretch in which it never got it is at least the longest write transaction
+    (transactions that follow each other within 2 ms count as one).
     """
     watch = Watch()
     is_sqlite = database["ENGINE"].endswith("sqlite3")
@@ -83,8 +83,8 @@ def _look_at_postgresql(database: dict[str, Any], watch: Watch, is_over: threadi
 def memory_of(pids: Callable[[], list[int]]) -> Iterator[Watch]:
     """Watch the memory of some processes together, in bytes.
 
-    Mapped files (the embeddings) are left out: their pages go when somebody needs the room. What the
-    processes share is counted once for each of them.
+    Mapped files (the embeddings) are left out: their pages go when somebody needs the room. What
+    the processes share is counted once for each of them.
     """
     watch = Watch()
 

@@ -26,6 +26,8 @@ from workqueue.requests import settings_of, state_of
 AT_ONCE = 20_000
 # One image in a hundred has a label already.
 LABELLED_EVERY = 100
+# One label in so many is of the last class.
+RARE_EVERY = 1000
 # Nothing starts a round by itself with so many labels a batch.
 NO_ROUNDS = 10_000
 
@@ -47,6 +49,7 @@ def seed(stock: Stock) -> None:
     with _without_indexes(Image, Embedding, Annotation, AnnotationRegion, RankedImage):
         _seed_images(stock, projects)
         _seed_embeddings(stock, projects[0])
+        _seed_no_embeddings(stock, projects[1:])
         _seed_labels(projects[0], lead, range(LABELLED_EVERY, stock.n_images + 1, LABELLED_EVERY))
         first = stock.n_images + stock.n_drained
         worn = list(range(first + 1, first + stock.n_worn + 1))
@@ -110,6 +113,16 @@ def _seed_embeddings(stock: Stock, project: Project) -> None:
     QueueState.objects.filter(project=project).update(n_embedded=stock.n_images)
 
 
+def _seed_no_embeddings(stock: Stock, projects: Sequence[Project]) -> None:
+    """Say of the small projects' images that they cannot be embedded: no worker will try."""
+    number = stock.n_images
+    for project, size in zip(projects, stock.sizes[1:], strict=True):
+        rows = ((pk, 0, "generated") for pk in range(number + 1, number + size + 1))
+        write(Embedding, "image_id row error", rows)
+        QueueState.objects.filter(project=project).update(n_embedding_failures=size)
+        number += size
+
+
 def _seed_labels(project: Project, author: User, image_ids: Sequence[int]) -> None:
     now = database_now()
     classes = list(project.classes.values_list("pk", flat=True))
@@ -126,8 +139,8 @@ def _seed_labels(project: Project, author: User, image_ids: Sequence[int]) -> No
         AnnotationRegion,
         "annotation_id label_class_id shape",
         (
-            (pk, classes[image_id % len(classes)], "image")
-            for pk, image_id in enumerate(image_ids, last + 1)
+            (pk, classes[_class_index(turn)], "image")
+            for turn, pk in enumerate(range(last + 1, last + 1 + len(image_ids)))
         ),
     )
     for start in range(0, len(image_ids), AT_ONCE):
@@ -136,6 +149,11 @@ def _seed_labels(project: Project, author: User, image_ids: Sequence[int]) -> No
             cursor.execute(f"UPDATE labeling_image SET status = 'labelled' WHERE id IN ({wanted})")
     counted = Project.objects.filter(pk=project.pk)
     counted.update(n_labelled=len(image_ids), n_labels=len(image_ids))
+
+
+def _class_index(turn: int) -> int:
+    """Return the class of a label: the last one is rare."""
+    return CLASSES - 1 if turn % RARE_EVERY == 0 else turn % (CLASSES - 1)
 
 
 def write(model: type[Model], names: str, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -211,8 +229,10 @@ def made() -> Made:
 def sessions(project: Project, n: int) -> list[str]:
     """Return the session keys of so many people who are members of the project and signed in."""
     known = list(User.objects.filter(username__startswith="person-").order_by("pk"))
-    for number in range(len(known), n):
-        known.append(User.objects.create(username=f"person-{number:03d}", password="!"))
+    known += [
+        User.objects.create(username=f"person-{number:03d}", password="!")
+        for number in range(len(known), n)
+    ]
     for user in known[:n]:
         Membership.objects.get_or_create(
             project=project, user=user, defaults={"role": Role.ANNOTATOR}
@@ -232,9 +252,7 @@ def sign_in(user: User) -> str:
 
 def new_order(project: Project, n: int, seed: int) -> list[int]:
     """Give the project a ranking of open images drawn at random, and end all leases."""
-    Lease.objects.filter(project=project, state=Lease.State.LIVE).update(
-        state=Lease.State.RELEASED
-    )
+    Lease.objects.filter(project=project, state=Lease.State.LIVE).update(state=Lease.State.RELEASED)
     open_images = Image.objects.filter(project=project, status=Image.Status.OPEN)
     ids = list(open_images.order_by("random_key").values_list("pk", flat=True)[: 2 * n])
     random.Random(seed).shuffle(ids)

@@ -207,10 +207,9 @@ def gallery(
     if status and not is_deleted:
         images = images.filter(status=status)
     if class_id is not None:
-        said = Annotation.objects.filter(
-            image=OuterRef("pk"), is_current=True, regions__label_class=class_id
-        )
-        images = images.filter(Exists(said))
+        # From the class to its images: the other way a rare class is looked for in all of them.
+        said = AnnotationRegion.objects.filter(label_class=class_id, annotation__is_current=True)
+        images = images.filter(pk__in=said.order_by().values("annotation__image"))
     if text:
         images = images.filter(file_name__icontains=text)
     if disagreed:

@@ -1,13 +1,16 @@
 import uuid
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from factories import class_of, make_images, make_member, make_project, make_ranking, now
 
 from annotator.accounts.models import Role
 from annotator.clock import SQL
-from workqueue import services
+from annotator.jobs.models import Job
+from workqueue import housekeeping, services
+from workqueue.models import QueueState
 
 pytestmark = pytest.mark.django_db
 
@@ -85,7 +88,9 @@ def scans(sql) -> list[str]:
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(f"EXPLAIN {sql}")
             lines = [row[0] for row in cursor.fetchall()]
-            read = [line.split("Seq Scan on ")[1].split()[0] for line in lines if "Seq Scan" in line]
+            read = [
+                line.split("Seq Scan on ")[1].split()[0] for line in lines if "Seq Scan" in line
+            ]
     return [table for table in read if table in GROWING]
 
 
@@ -128,6 +133,34 @@ def test_nothing_that_is_listed_reads_a_growing_table_from_end_to_end(queue, pat
     asked = statements(lambda: queue.client.get(f"{queue.api}{path}"))
 
     assert [sql for sql in asked if sql.startswith("SELECT") and scans(sql)] == []
+
+
+def test_images_of_a_class_are_found_through_the_class(queue):
+    """Looked for in all images, a rare class would take seconds in a million."""
+    asked = statements(lambda: queue.client.get(f"{queue.api}images/?class={queue.cls}"))
+
+    listed = next(sql for sql in asked if "label_class_id" in sql)
+    with connection.cursor() as cursor:
+        is_sqlite = connection.vendor == "sqlite"
+        cursor.execute(f"EXPLAIN {'QUERY PLAN' if is_sqlite else ''} {listed}")
+        plan = " ".join(str(row[-1]) for row in cursor.fetchall())
+    assert "CORRELATED" not in plan
+    assert "SubPlan" not in plan
+
+
+def test_a_large_project_is_searched_for_lost_embeddings_when_its_counters_differ(
+    queue, monkeypatch
+):
+    monkeypatch.setattr(housekeeping, "LARGE", 100)
+    cache.add("all-embeddings-looked-at", True, 3600)
+    QueueState.objects.update(n_embedded=300)
+    calm = statements(lambda: housekeeping.keep_house(now=now()))
+    QueueState.objects.update(n_embedded=299)
+
+    housekeeping.keep_house(now=now())
+
+    assert [sql for sql in calm if "labeling_image" in sql] == []
+    assert Job.objects.filter(kind="embed", project=queue.project).exists()
 
 
 def test_no_claim_and_no_label_reads_a_growing_table_from_end_to_end(queue):
