@@ -221,7 +221,7 @@ class Person:
 
     def _poll(self) -> None:
         headers = {"If_None_Match": self._etag} if self._etag else {}
-        answer = self._browser.send("status", f"{self._queue}status/", **headers)
+        answer = self._browser.send("status", f"{self._queue}status/", None, **headers)
         self._poll_at = _now() + POLL_S
         if answer.status == 200:
             self._etag = answer.etag

@@ -381,7 +381,7 @@ def test_the_queue_is_tried_without_a_trace():
 def test_a_queue_that_serves_in_another_order_has_failed_and_leaves_no_trace(monkeypatch):
     in_order = leases._best_ranked
     monkeypatch.setattr(
-        leases, "_best_ranked", lambda ranking, user, n: in_order(ranking, user, 9)[::-1][:n]
+        leases, "_best_ranked", lambda *place, n=None: in_order(*place[:-1], 9)[::-1][: place[-1]]
     )
     before = databases.count_rows(connection)
 

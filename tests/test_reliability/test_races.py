@@ -217,7 +217,7 @@ def test_new_rankings_without_end_lose_no_image_and_serve_none_twice(make_load):
     n_rankings, served = in_parallel(rank_again, label)
 
     history = [entry for one in served for entry in one]
-    assert n_rankings > 5
+    assert n_rankings > 2
     assert sorted(entry.image for entry in history) == sorted(order)
     labelled_once(project, order)
 

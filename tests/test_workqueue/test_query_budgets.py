@@ -22,7 +22,7 @@ GROWING = [
 # On PostgreSQL the choice is looked at once more after it is locked.
 CLAIM = 6 if connection.vendor == "sqlite" else 7
 SUBMIT = 18
-STATUS = 5
+STATUS = 6
 LIST = 3
 CLOCKS = tuple(sql.split("(")[0] for sql in SQL.values())
 
