@@ -188,7 +188,7 @@ def an_image_is_given_to_more_people_than_wanted(patch):
     patch.setattr(leases, "_n_taken", lambda _: Value(0))
 
 
-def labels_after_the_first_finish_no_image(patch):
+def only_one_label_of_an_image_counts(patch):
     follow = labeling._follow_labels
     patch.setattr(
         labeling,
@@ -240,7 +240,7 @@ FAULTS = {
 MORE_FAULTS = {
     a_claim_ends_what_somebody_holds: "Q-05|Q-01|Q-14",
     a_lease_never_ends: "Q-05|Q-14",
-    a_late_label_is_dropped: "Q-07",
+    a_late_label_is_dropped: "Q-07|Q-14",
     the_worst_image_is_served_first: "Q-14",
     an_undone_image_loses_its_place: "Q-14",
     images_of_a_deleted_class_are_not_served_again: "Q-14|Q-19",
@@ -249,7 +249,7 @@ MORE_FAULTS = {
     my_other_tab_is_somebody_else: "Q-17",
     what_is_kept_is_given_back_too: "Q-05",
     a_withdrawal_is_not_told: "Q-07",
-    labels_after_the_first_finish_no_image: "Q-14|Q-19",
+    only_one_label_of_an_image_counts: "Q-05|Q-14|Q-19",
     who_lost_a_label_with_its_class_cannot_give_another: "Q-16",
     an_undo_counts_everybody_who_holds_the_image: "Q-18|Q-06",
 }
