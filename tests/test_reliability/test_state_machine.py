@@ -193,8 +193,8 @@ def only_one_label_of_an_image_counts(patch):
     patch.setattr(
         labeling,
         "_follow_labels",
-        lambda project, images, n_labels: follow(
-            project, images, {pk: min(n, 1) for pk, n in n_labels.items()}
+        lambda project, images, n_labels, **more: follow(
+            project, images, {pk: min(n, 1) for pk, n in n_labels.items()}, **more
         ),
     )
 
@@ -226,8 +226,9 @@ def a_withdrawal_is_not_told(patch):
 
 # What breaks, or the constraint of the database that is faster.
 FAULTS = {
-    a_claim_takes_what_somebody_holds: "Q-01|one_live_lease|workqueue_lease",
-    a_repeated_request_is_a_new_one: "Q-03",
+    a_claim_takes_what_somebody_holds: "Q-01|one_live_lease|an_image_once|workqueue_lease",
+    # The end of the machine, which is run after a failure too, may find what comes of it first.
+    a_repeated_request_is_a_new_one: "Q-03|Q-14",
     a_late_label_replaces_anothers: "Q-07",
     # PostgreSQL refuses to lock a row outside a transaction.
     half_a_label_survives_a_crash: "Q-|cannot be used outside of a transaction",
@@ -243,7 +244,7 @@ MORE_FAULTS = {
     a_late_label_is_dropped: "Q-07|Q-14",
     the_worst_image_is_served_first: "Q-14",
     an_undone_image_loses_its_place: "Q-14",
-    images_of_a_deleted_class_are_not_served_again: "Q-14|Q-19",
+    images_of_a_deleted_class_are_not_served_again: "Q-14|Q-16|Q-19",
     a_skipped_image_comes_back: "Q-17",
     a_skip_is_taken_back_from_under_somebody: "Q-01|Q-05",
     my_other_tab_is_somebody_else: "Q-17",
