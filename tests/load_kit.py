@@ -22,6 +22,7 @@ class Served:
 
     person: int
     image: int
+    asked_at: float
     granted_at: float
     done_at: float
 
@@ -91,6 +92,7 @@ def asked_again(ask: Callable[[], Any]) -> Any:
 def drain(user, project, class_id, claim=services.claim) -> list[Served]:
     """Label what is served until nothing is left; ask again when the database was busy."""
     served = []
+    asked_at = time.monotonic()
     while leases := asked_again(lambda: claim(user=user, project=project, n=1, now=now()).leases):
         granted_at = time.monotonic()
         label = partial(
@@ -103,7 +105,9 @@ def drain(user, project, class_id, claim=services.claim) -> list[Served]:
             now=now(),
         )
         asked_again(label)
-        served.append(Served(user.pk, leases[0].image_id, granted_at, time.monotonic()))
+        done_at = time.monotonic()
+        served.append(Served(user.pk, leases[0].image_id, asked_at, granted_at, done_at))
+        asked_at = done_at
     return served
 
 
@@ -126,4 +130,28 @@ def what_is_wrong(history: list[Served], order: list[int], *, in_flight: int) ->
         for turn, entry in enumerate(by_time)
         if order and abs(place[entry.image] - turn) > in_flight
     ]
+    return wrong
+
+
+def what_is_wrong_with_overlap(history: list[Served], order: list[int], overlap: int) -> list[str]:
+    """Return what clients saw that must not be where several people label each image.
+
+    Args:
+        history: everything they were given.
+        order: the images in the order of their rank.
+        overlap: how many people are wanted for an image.
+    """
+    people = {image: [entry for entry in history if entry.image == image] for image in order}
+    wrong = [
+        f"image {image} was served to {[entry.person for entry in served]}"
+        for image, served in people.items()
+        if len(served) != overlap or len({entry.person for entry in served}) != overlap
+    ]
+    place = {image: position for position, image in enumerate(order)}
+    for entry in history:
+        for better in order[: place[entry.image]]:
+            # Whoever asked before this answer may have had the better image's places.
+            taken = [other for other in people[better] if other.asked_at < entry.granted_at]
+            if len(taken) < overlap and entry.person not in {other.person for other in taken}:
+                wrong.append(f"{entry.person} got {entry.image} while {better} had a place")
     return wrong

@@ -38,7 +38,7 @@ N_PEOPLE = 3
 ANY = st.integers(0, 59)  # which of those there are: see `pick`
 PEOPLE = st.integers(0, N_PEOPLE - 1)
 CLASSES = st.integers(0, 2)
-OVERLAPS = st.integers(1, N_PEOPLE)
+OVERLAPS = st.sampled_from([1, 2, 2, N_PEOPLE])
 SEEDS = st.randoms(use_true_random=False)
 _colours = itertools.count()
 
@@ -227,6 +227,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(person=PEOPLE, tab=st.sampled_from("ab"), n=st.integers(1, 3))
     def claims(self, person: int, tab: str, n: int) -> None:
         self.claim(person, tab, n)
+
+    @rule(n=st.integers(1, 2))
+    def everybody_claims(self, n: int) -> None:
+        for person in range(N_PEOPLE):
+            self.claim(person, "a", n)
 
     @rule(person=PEOPLE, tab=st.sampled_from("ab"), n=st.integers(1, 3), n_kept=st.integers(0, 2))
     def follows_the_new_ranking(self, person: int, tab: str, n: int, n_kept: int) -> None:

@@ -19,7 +19,6 @@ from annotator.labeling.services import (
     AT_ONCE,
     MAX_CLASSES,
     InvalidClassesError,
-    count_labels,
     follow_labels,
     images_naming,
     locked_images,
@@ -314,9 +313,8 @@ def _count_again(
         return
     wanted = project.annotators_per_image
     n_labels = {image.pk: n_before[image.pk] + len(back[image.pk]) for image in changed}
-    opened, finished = follow_labels(project, changed, n_labels)
     n_recalled = sum(len(back[image.pk]) for image in changed)
-    count_labels(project, opened=opened, finished=finished, n_labels=n_recalled)
+    follow_labels(project, changed, n_labels, n_more=n_recalled)
     recalled = [
         hooks.Recalled(
             pk,

@@ -152,7 +152,6 @@ def settle_images(*, project_id: int, image_ids: Sequence[int]) -> tuple[list[in
     images = locked_images(image_ids)
     project = locked_project(project_id)
     opened, finished = follow_labels(project, images, n_labels_of(image_ids))
-    count_labels(project, opened=opened, finished=finished)
     return [image.pk for image in opened], [image.pk for image in finished]
 
 
@@ -183,14 +182,22 @@ def n_labels_of(image_ids: Sequence[int]) -> Counter[int]:
 
 
 def follow_labels(
-    project: Project, images: Sequence[Image], n_labels: Mapping[int, int]
+    project: Project,
+    images: Sequence[Image],
+    n_labels: Mapping[int, int],
+    *,
+    n_more: int = 0,
 ) -> tuple[list[Image], list[Image]]:
-    """Open the images with too few labels, finish those with enough; return which changed.
+    """Open the images with too few labels, finish those with enough, and count it.
 
     Args:
         project: locked, so that its overlap stays what it is.
         images: locked.
         n_labels: image id -> how many people's labels stand for it.
+        n_more: how many labels of living images there are more than before.
+
+    Returns:
+        Which were opened, and which were finished.
     """
     wanted, status = project.annotators_per_image, Image.Status
     opened = [i for i in images if i.status == status.LABELLED and n_labels[i.pk] < wanted]
@@ -200,19 +207,16 @@ def follow_labels(
             Image.objects.filter(pk__in=[image.pk for image in changed]).update(status=now_is)
         for image in changed:
             image.status = now_is
+    _count(
+        project,
+        n_labelled=sum(not image.deleted_at for image in finished)
+        - sum(not image.deleted_at for image in opened),
+        n_labels=n_more,
+    )
     return opened, finished
 
 
-def count_labels(
-    project: Project,
-    *,
-    opened: Sequence[Image] = (),
-    finished: Sequence[Image] = (),
-    n_labels: int = 0,
-) -> None:
-    """Keep the project's counters; they count living images and the labels of such."""
-    n_labelled = sum(not image.deleted_at for image in finished)
-    n_labelled -= sum(not image.deleted_at for image in opened)
+def _count(project: Project, *, n_labelled: int, n_labels: int) -> None:
     if n_labelled or n_labels:
         Project.objects.filter(pk=project.pk).update(
             n_labelled=F("n_labelled") + n_labelled, n_labels=F("n_labels") + n_labels
@@ -375,9 +379,8 @@ def withdraw_without_class(label_class: LabelClass, image_ids: Sequence[int]) ->
     authors = _withdraw_of(image_ids, label_class)
     project = locked_project(label_class.project_id)
     n_labels = n_labels_of(image_ids)
-    opened, finished = follow_labels(project, images, n_labels)
     n_lost = sum(len(authors[image.pk]) for image in images if not image.deleted_at)
-    count_labels(project, opened=opened, finished=finished, n_labels=-n_lost)
+    opened, _ = follow_labels(project, images, n_labels, n_more=-n_lost)
     withdrawn = [
         _withdrawn(project, image, authors[image.pk], n_labels[image.pk])
         for image in images
@@ -472,7 +475,8 @@ def record_annotation(
     classes = check_classes(image.project, class_ids)
     standing = list(Annotation.objects.filter(image=image, is_current=True))
     former = next((said for said in standing if said.author_id == author.pk), None)
-    outcome = _outcome(image, classes, has_former=former is not None, is_late=is_late)
+    has_enough = former is None and len(standing) >= image.project.annotators_per_image
+    outcome = _outcome(image, classes, has_enough=has_enough, is_late=is_late)
     if was_removed:
         outcome = Annotation.Outcome.AFTER_REMOVAL
     is_unused = outcome in UNUSED
@@ -489,23 +493,17 @@ def record_annotation(
         seconds=seconds,
     )
     if not is_unused and former is None:
-        _another_label(image, len(standing) + 1)
+        project = locked_project(image.project_id)
+        follow_labels(project, [image], {image.pk: len(standing) + 1}, n_more=+1)
     return annotation
 
 
-def _another_label(image: Image, n_labels: int) -> None:
-    project = locked_project(image.project_id)
-    # Both: after a change of the overlap the status may not have followed yet.
-    opened, finished = follow_labels(project, [image], {image.pk: n_labels})
-    count_labels(project, opened=opened, finished=finished, n_labels=int(image.deleted_at is None))
-
-
 def _outcome(
-    image: Image, classes: Sequence[LabelClass], *, has_former: bool, is_late: bool
+    image: Image, classes: Sequence[LabelClass], *, has_enough: bool, is_late: bool
 ) -> str:
     if image.deleted_at or image.project.deleted_at or any(c.deleted_at for c in classes):
         return Annotation.Outcome.ORPHANED
-    if image.status == Image.Status.LABELLED and not has_former:
+    if has_enough:
         return Annotation.Outcome.SECOND
     return Annotation.Outcome.LATE if is_late else Annotation.Outcome.ACCEPTED
 
@@ -620,9 +618,9 @@ def withdraw_annotation(*, annotation: Annotation, actor: User) -> Image:
         served={},
     )
     # The labels other people gave still stand for the image.
+    n_more = 0 if image.deleted_at else -1
     project = locked_project(image.project_id)
-    opened, finished = follow_labels(project, [image], n_labels_of([image.pk]))
-    count_labels(project, opened=opened, finished=finished, n_labels=-int(image.deleted_at is None))
+    follow_labels(project, [image], n_labels_of([image.pk]), n_more=n_more)
     events.record(
         kind="annotation.withdrawn",
         project_id=image.project_id,

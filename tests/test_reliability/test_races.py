@@ -10,7 +10,13 @@ from types import SimpleNamespace
 import pytest
 from django.db import connection, transaction
 from factories import HOUR, class_of, make_images, make_member, make_project, make_ranking, now
-from load_kit import drain, in_parallel, in_processes, what_is_wrong
+from load_kit import (
+    drain,
+    in_parallel,
+    in_processes,
+    what_is_wrong,
+    what_is_wrong_with_overlap,
+)
 from ranking_kit import rerank
 
 from annotator.labeling.models import Annotation, Image
@@ -61,6 +67,95 @@ def test_sixteen_people_drain_a_project_in_rank_order_without_doubles_or_losses(
 
     assert what_is_wrong(history, order, in_flight=N_CLIENTS) == []
     labelled_once(project, order)
+
+
+def change_overlap(project, n):
+    services.change_settings(
+        project=project, actor=project.created_by, changes={"annotators_per_image": n}
+    )
+
+
+@pytest.mark.timeout(600)
+def test_sixteen_people_give_each_image_three_labels_of_different_people_in_rank_order(make_load):
+    project, order, people = make_load(120)
+    change_overlap(project, 3)
+    clients = [partial(drain, person, project, class_of(project).pk) for person in people]
+
+    history = in_processes(clients[:8], clients[8:])
+
+    assert what_is_wrong_with_overlap(history, order, 3) == []
+    said = Annotation.objects.filter(image__project=project, is_current=True)
+    authors = Counter(said.values_list("image", "author"))
+    assert set(authors.values()) == {1}
+    assert Counter(image for image, _ in authors) == dict.fromkeys(order, 3)
+    project.refresh_from_db()
+    assert (project.n_labelled, project.n_labels) == (120, 360)
+
+
+def test_a_claim_that_does_not_see_whom_it_meets_fails_the_same_check(make_load):
+    project, order, people = make_load(20)
+    change_overlap(project, 3)
+    slots = itertools.count()
+
+    def naive_claim(*, user, project, n, now):
+        mine = Annotation.objects.filter(author=user, is_current=True).values("image")
+        held = Lease.objects.filter(state=Lease.State.LIVE)
+        full = [
+            image
+            for image, taken in Counter(held.values_list("image", flat=True)).items()
+            if taken >= 3
+        ]
+        ranked = RankedImage.objects.filter(image__status=Image.Status.OPEN).order_by("position")
+        best = ranked.exclude(image__in=mine).exclude(image__in=full).first()
+        if best is None:
+            return SimpleNamespace(leases=[])
+        lease = Lease(image=best.image, project=project, user=user, slot=next(slots))
+        lease.granted_at, lease.expires_at = now, now + HOUR
+        time.sleep(0.01)  # on an idle machine nobody else would come between
+        lease.save()
+        return SimpleNamespace(leases=[lease])
+
+    clients = [
+        partial(drain, person, project, class_of(project).pk, naive_claim) for person in people
+    ]
+    history = [entry for served in in_parallel(*clients) for entry in served]
+
+    assert any("was served to" in line for line in what_is_wrong_with_overlap(history, order, 3))
+
+
+@pytest.mark.timeout(600)
+def test_the_overlap_is_changed_again_and_again_while_people_label(make_load):
+    project, order, people = make_load(60, n_people=8)
+    over = threading.Event()
+
+    def change():
+        for n in itertools.cycle([3, 1, 2, 5, 1]):
+            change_overlap(project, n)
+            if over.wait(0.05):
+                break
+        change_overlap(project, 3)
+        connection.close()
+
+    def label():
+        try:
+            return in_parallel(
+                *[partial(drain, person, project, class_of(project).pk) for person in people]
+            )
+        finally:
+            over.set()
+
+    _, served = in_parallel(change, label)
+    served += in_parallel(
+        *[partial(drain, person, project, class_of(project).pk) for person in people]
+    )
+
+    given = Counter((entry.image, entry.person) for history in served for entry in history)
+    assert set(given.values()) == {1}
+    assert min(Counter(image for image, _ in given).values()) >= 3
+    project.refresh_from_db()
+    assert (project.n_labelled, project.n_labels) == (len(order), given.total())
+    assert not project.is_settling
+    assert not Lease.objects.filter(project=project, state=Lease.State.LIVE).exists()
 
 
 def test_sixteen_people_who_claim_many_at_once_get_other_images_and_no_deadlock(make_load):

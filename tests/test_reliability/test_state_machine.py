@@ -211,7 +211,7 @@ def what_is_kept_is_given_back_too(patch):
 
 
 def a_label_is_not_counted(patch):
-    patch.setattr(labeling, "count_labels", lambda *_, **__: None)
+    patch.setattr(labeling, "_count", lambda *_, **__: None)
 
 
 def a_person_is_given_what_they_have_labelled(patch):
@@ -222,13 +222,13 @@ def an_image_is_given_to_more_people_than_wanted(patch):
     patch.setattr(leases, "_n_taken", lambda _: Value(0))
 
 
-def labels_after_the_first_finish_no_image(patch):
+def only_one_label_of_an_image_counts(patch):
     follow = labeling.follow_labels
     patch.setattr(
         labeling,
         "follow_labels",
-        lambda project, images, n_labels: follow(
-            project, images, {pk: min(n, 1) for pk, n in n_labels.items()}
+        lambda project, images, n_labels, **more: follow(
+            project, images, {pk: min(n, 1) for pk, n in n_labels.items()}, **more
         ),
     )
 
@@ -260,8 +260,9 @@ def a_withdrawal_is_not_told(patch):
 
 # What breaks, or the constraint of the database that is faster.
 FAULTS = {
-    a_claim_takes_what_somebody_holds: "Q-01|one_live_lease|workqueue_lease",
-    a_repeated_request_is_a_new_one: "Q-03",
+    a_claim_takes_what_somebody_holds: "Q-01|one_live_lease|an_image_once|workqueue_lease",
+    # The end of the machine, which is run after a failure too, may find what comes of it first.
+    a_repeated_request_is_a_new_one: "Q-03|Q-14",
     a_late_label_replaces_anothers: "Q-07",
     # PostgreSQL refuses to lock a row outside a transaction.
     half_a_label_survives_a_crash: "Q-|cannot be used outside of a transaction",
@@ -274,10 +275,10 @@ FAULTS = {
 MORE_FAULTS = {
     a_claim_ends_what_somebody_holds: "Q-05|Q-01|Q-14",
     a_lease_never_ends: "Q-05|Q-14",
-    a_late_label_is_dropped: "Q-07",
+    a_late_label_is_dropped: "Q-07|Q-14",
     the_worst_image_is_served_first: "Q-14",
     an_undone_image_loses_its_place: "Q-14",
-    images_of_a_deleted_class_are_not_served_again: "Q-14|Q-19",
+    images_of_a_deleted_class_are_not_served_again: "Q-14|Q-16|Q-19",
     a_skipped_image_comes_back: "Q-17",
     a_skip_is_taken_back_from_under_somebody: "Q-01|Q-05",
     my_other_tab_is_somebody_else: "Q-17",
@@ -289,7 +290,7 @@ MORE_FAULTS = {
     who_has_their_label_back_still_holds_the_image: "Q-16|Q-05",
     a_label_counts_though_its_author_was_removed: "Q-23",
     a_heartbeat_holds_an_image_for_ever: "Q-05",
-    labels_after_the_first_finish_no_image: "Q-14|Q-19",
+    only_one_label_of_an_image_counts: "Q-05|Q-14|Q-19",
     who_lost_a_label_with_its_class_cannot_give_another: "Q-16",
     an_undo_counts_everybody_who_holds_the_image: "Q-18|Q-06",
 }

@@ -78,7 +78,6 @@ def submit(
         .select_related("project")
         .get(pk=lease.image_id)
     )
-    was_open = image.status == Image.Status.OPEN
     annotation = labeling.record_annotation(
         image=image,
         author=user,
@@ -90,7 +89,8 @@ def submit(
         seconds=seconds,
     )
     stands = annotation.is_current
-    counted = was_open and stands and annotation.action == Annotation.Action.LABEL
+    is_new = annotation.action == Annotation.Action.LABEL
+    counted = stands and is_new and annotation.outcome != Annotation.Outcome.SECOND
     state = _count_label(project, +1 if counted else 0)
     if stands:
         if lease.state != Lease.State.LIVE:
