@@ -431,6 +431,20 @@ def test_a_label_stays_away_when_its_author_has_labelled_the_image_since():
     assert counters(project) == (0, 1)
 
 
+def test_a_label_stays_away_when_its_author_has_labelled_the_image_since_and_undone_it():
+    project, (image,) = make_shared(1, n_wanted=2)
+    person = make_member(project)
+    label_next(person, project)
+    delete_class(project)
+    (lease,) = claim(person, project)
+    given = submit(person, lease, "dog")
+    services.undo(user=person, project=project, annotation_id=given["annotation"], now=now())
+
+    assert restore_class(project) == 0
+
+    assert said(image) == {}
+
+
 def test_a_late_label_of_a_deleted_class_does_not_replace_what_its_author_said_before():
     project, (image,) = make_shared(1, n_wanted=2)
     person = make_member(project)
