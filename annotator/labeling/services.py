@@ -114,9 +114,8 @@ def settle_images(*, project_id: int, image_ids: Sequence[int]) -> tuple[list[in
         Which of them are open again, and which have labels enough now.
     """
     # Locked before their labels are counted: nobody labels them meanwhile.
-    images = list(
-        Image.objects.select_for_update(no_key=True).filter(pk__in=image_ids).order_by("pk")
-    )
+    locked = Image.objects.select_for_update(no_key=True).only("status", "deleted_at")
+    images = list(locked.filter(pk__in=image_ids).order_by("pk"))
     project = _locked(project_id)
     opened, finished = _follow_labels(project, images, _n_labels_of(image_ids))
     return [image.pk for image in opened], [image.pk for image in finished]
