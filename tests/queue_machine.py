@@ -25,6 +25,7 @@ from ranking_kit import rerank
 from annotator.accounts.models import Role
 from annotator.events.models import Event
 from annotator.ingest import services as ingest
+from annotator.labeling import restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, Project
 from workqueue import services
@@ -32,6 +33,7 @@ from workqueue.models import Lease, RankedImage, Skip, Submission
 from workqueue.requests import settings_of, state_of
 
 TTL = timedelta(minutes=10)
+HOLD_LEASES = 3
 N_PEOPLE = 3
 ANY = st.integers(0, 59)  # which of those there are: see `pick`
 PEOPLE = st.integers(0, N_PEOPLE - 1)
@@ -39,6 +41,16 @@ CLASSES = st.integers(0, 2)
 OVERLAPS = st.sampled_from([1, 2, 2, N_PEOPLE])
 SEEDS = st.randoms(use_true_random=False)
 _colours = itertools.count()
+
+
+@dataclass
+class Kept:
+    """A label that does not stand, and may again when what it names is back."""
+
+    person: int
+    cls: int
+    is_last_word: bool = True  # its author has said nothing since
+    others_since: bool = False
 
 
 @dataclass
@@ -50,6 +62,7 @@ class Picked:
     wanted: int  # how many people are wanted for it
     is_alive: bool = True
     said: dict[int, tuple[int, int]] = field(default_factory=dict)  # person -> annotation, class
+    kept: list[Kept] = field(default_factory=list)
     skipped_by: set[int] = field(default_factory=set)
     counts_for_round: set[int] = field(default_factory=set)  # whose labels the last one has not
 
@@ -61,6 +74,23 @@ class Picked:
     def is_open(self) -> bool:
         return self.is_alive and not self.has_enough
 
+    def keep(self, person: int, cls: int) -> None:
+        for kept in self.kept:
+            kept.is_last_word &= kept.person != person
+        self.kept.append(Kept(person, cls))
+
+    def hear(self, person: int) -> None:
+        """Note that a label of the person stands now."""
+        for kept in self.kept:
+            kept.is_last_word &= kept.person != person
+            kept.others_since |= kept.person != person
+
+    def comes_back(self, kept: Kept) -> bool:
+        """Whether it would stand again, if its class is there."""
+        # Where one person is asked, what another has said since stands for the image.
+        is_settled = self.wanted == 1 and kept.others_since
+        return kept.is_last_word and kept.person not in self.said and not is_settled
+
 
 @dataclass
 class Held:
@@ -71,8 +101,12 @@ class Held:
     person: int
     tab: str
     until: datetime
+    granted: datetime
     wanted: int  # how many people were wanted when it was given
     is_live: bool = True
+
+    def prolong(self, now: datetime) -> None:
+        self.until = min(now + TTL, self.granted + HOLD_LEASES * TTL)
 
 
 def pick(those, which: int):
@@ -114,6 +148,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.people = [make_member(self.project, Role.REVIEWER) for _ in range(N_PEOPLE)]
         config = settings_of(self.project)
         config.batch_size, config.lease_minutes = 10_000, TTL // timedelta(minutes=1)
+        config.hold_leases = HOLD_LEASES
         config.save()
         self.now = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
         self.images: dict[int, Picked] = {}
@@ -183,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def note_lease(self, lease: Lease, person: int, tab: str) -> Held:
         image, until = self.images[lease.image_id], self.now + TTL
-        held = Held(str(lease.token), image, person, tab, until, self.overlap)
+        held = Held(str(lease.token), image, person, tab, until, self.now, self.overlap)
         self.leases.append(held)
         return held
 
@@ -221,7 +256,7 @@ class QueueMachine(RuleBasedStateMachine):
                 lease.is_live = lease.image.is_open and (not fresh or lease.token in keep)
                 kept += [lease] if lease.is_live else []
         for lease in kept:
-            lease.until = self.now + TTL
+            lease.prolong(self.now)
         fresh = self.best_free(person)[: max(n - len(kept), 0)]
         assert [str(lease.token) for lease in got[: len(kept)]] == [k.token for k in kept], (
             "Q-05: a tab does not keep what it holds"
@@ -283,7 +318,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.history.append(pk)
         self.events["annotation.created"] += 1
         lease.is_live = False
-        if outcome != "orphaned":
+        if outcome == "orphaned":
+            image.keep(lease.person, cls)
+        else:
+            image.hear(lease.person)
             if lease.person not in image.said and outcome != "second":
                 self.since_round += 1
                 image.counts_for_round.add(lease.person)
@@ -295,7 +333,19 @@ class QueueMachine(RuleBasedStateMachine):
             if held.person == person:
                 held.is_live = False
 
-    def post_label(self, lease: Held, cls: int, key: str) -> services.Submitted:
+    @rule(person=PEOPLE, cls=CLASSES)
+    def labels_after_being_removed(self, person: int, cls: int) -> None:
+        for lease in self.claim(person, "a", 1)[:1]:
+            key = uuid.uuid4().hex
+            answer = self.post_label(lease, self.classes[cls], key, was_removed=True).answer
+            assert answer["outcome"] == "after_removal", f"Q-23: {answer['outcome']}"
+            pk = answer["annotation"]
+            self.answers[person, key] = (pk, lease.token, self.classes[cls])
+            self.history.append(pk)
+            self.events["annotation.created"] += 1
+            lease.is_live = False
+
+    def post_label(self, lease: Held, cls: int, key: str, **more) -> services.Submitted:
         return services.submit(
             user=self.people[lease.person],
             project=self.project,
@@ -303,6 +353,7 @@ class QueueMachine(RuleBasedStateMachine):
             lease_token=lease.token,
             class_ids=[cls],
             now=self.now,
+            **more,
         )
 
     @precondition(lambda self: self.answers)
@@ -331,7 +382,7 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             assert lease.is_live, "Q-05: a lease that is over beats"
             assert lease.until > self.now, "Q-05: a lease beats after its time"
-            lease.until = self.now + TTL
+            lease.prolong(self.now)
 
     @precondition(lambda self: self.leases)
     @rule(which=ANY)
@@ -468,6 +519,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert self.classes[cls] not in self.deleted_classes, "Q-11: a deleted class was given"
         image.said[person] = (edited.pk, self.classes[cls])
+        image.hear(person)
         self.history.append(edited.pk)
         self.since_round += 1
         self.events["annotation.edited"] += 1
@@ -493,6 +545,7 @@ class QueueMachine(RuleBasedStateMachine):
             before = min(len(image.said), self.overlap)
             for person in [p for p, (_, said) in image.said.items() if said == cls]:
                 self.withdraw(image, person)
+                image.keep(person, cls)
             lost = max(before - len(image.said), 0) if image.is_alive else 0
             n_counted += min(lost, len(image.counts_for_round))
         self.since_round = max(self.since_round - n_counted, 0)
@@ -505,6 +558,44 @@ class QueueMachine(RuleBasedStateMachine):
         labeling.delete_image(image=Image.objects.get(pk=image.pk), actor=self.lead, now=self.now)
         self.events["image.deleted"] += image.is_alive
         image.is_alive = False
+
+    @precondition(lambda self: self.deleted_classes)
+    @rule(which=ANY)
+    def class_comes_back(self, which: int) -> None:
+        cls = pick(sorted(self.deleted_classes), which)
+        n = restoring.restore_class(label_class=self.project.classes.get(pk=cls), actor=self.lead)
+        self.deleted_classes.discard(cls)
+        self.events["class.restored"] += 1
+        named = [i for i in self.images.values() if cls in {kept.cls for kept in i.kept}]
+        assert n == sum(self.recall(image) for image in named), "Q-11: other labels came back"
+
+    @precondition(lambda self: any(not image.is_alive for image in self.images.values()))
+    @rule(which=ANY)
+    def image_comes_back(self, which: int) -> None:
+        image = pick([image for image in self.images.values() if not image.is_alive], which)
+        n = restoring.restore_image(image=Image.objects.get(pk=image.pk), actor=self.lead)
+        image.is_alive = True
+        self.events["image.restored"] += 1
+        assert n == self.recall(image), "Q-11: other labels came back"
+
+    def recall(self, image: Picked) -> int:
+        """Kept labels of living classes count again where the image still wants people."""
+        living = [kept for kept in image.kept if kept.cls not in self.deleted_classes]
+        back = [kept for kept in living if image.comes_back(kept)] if image.is_open else []
+        before = min(len(image.said), self.overlap)
+        for kept in back:
+            author = self.people[kept.person]
+            again = Annotation.objects.get(image=image.pk, author=author, is_current=True)
+            if again.outcome != "second":
+                image.counts_for_round.add(kept.person)
+            self.history.append(again.pk)
+            image.kept.remove(kept)
+            image.said[kept.person] = (again.pk, kept.cls)
+            self.end_leases_of(image, kept.person)
+        for kept in back:
+            image.hear(kept.person)
+        self.since_round += min(len(image.said), self.overlap) - before
+        return len(back)
 
     @precondition(lambda self: len(self.images) < 8)
     @rule(n=st.integers(1, 2))
@@ -634,7 +725,7 @@ class QueueMachine(RuleBasedStateMachine):
             for row in rows
             if row.pk not in replaced
             and row.action != Annotation.Action.WITHDRAW
-            and row.outcome != Annotation.Outcome.ORPHANED
+            and row.outcome not in labeling.UNUSED
         }
         assert stands == {row.pk for row in rows if row.is_current}, "Q-07: replayed, another state"
         regions = AnnotationRegion.objects.filter(annotation__in=stands)

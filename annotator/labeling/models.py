@@ -100,6 +100,9 @@ class Image(models.Model):
         OPEN = "open"
         LABELLED = "labelled"
 
+    # What is said instead of a status once an image is deleted.
+    DELETED = "deleted"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="images")
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     random_key = models.BigIntegerField(editable=False)
@@ -134,6 +137,11 @@ class Image(models.Model):
             ),
             models.Index(fields=["project", "status", "id"], name="image_by_status"),
             models.Index(fields=["project", "random_key", "status"], name="image_random_list"),
+            models.Index(
+                fields=["project", "-id"],
+                condition=Q(deleted_at__isnull=False),
+                name="image_deleted",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -181,12 +189,14 @@ class Annotation(models.Model):
         LABEL = "label"
         EDIT = "edit"
         WITHDRAW = "withdraw"
+        RESTORE = "restore", "Counts again: what was deleted has been brought back"
 
     class Outcome(models.TextChoices):
         ACCEPTED = "accepted"
         LATE = "late", "Accepted after the lease had run out"
         SECOND = "second", "Kept beside the label another person gave meanwhile"
-        ORPHANED = "orphaned", "Kept although its image or class was deleted meanwhile"
+        ORPHANED = "orphaned", "Kept although its image, class or project was deleted meanwhile"
+        AFTER_REMOVAL = "after_removal", "Kept although the person was removed meanwhile"
 
     class Source(models.TextChoices):
         PERSON = "person"
@@ -198,11 +208,20 @@ class Annotation(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="annotations"
     )
     action = models.CharField(max_length=10, choices=Action.choices, default=Action.LABEL)
-    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.ACCEPTED)
+    outcome = models.CharField(max_length=15, choices=Outcome.choices, default=Outcome.ACCEPTED)
     source = models.CharField(max_length=10, choices=Source.choices, default=Source.PERSON)
     is_current = models.BooleanField(default=True)
     replaces = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="replaced_by"
+    )
+    # Of a withdrawal: the class whose deletion took the label back.
+    due_to_class = models.ForeignKey(
+        LabelClass,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
     )
     # Why the image was served: heuristic, score, position, model, draw probability.
     served = models.JSONField(default=dict)
@@ -221,6 +240,11 @@ class Annotation(models.Model):
         indexes = [
             models.Index(fields=["image"], condition=Q(is_current=True), name="annotation_current"),
             models.Index(fields=["author", "-id"], name="annotation_of_author"),
+            models.Index(
+                fields=["-id"],
+                condition=Q(outcome__in=["orphaned", "after_removal"]),
+                name="annotation_kept_unused",
+            ),
         ]
 
     def __str__(self) -> str:

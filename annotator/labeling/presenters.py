@@ -20,6 +20,12 @@ def present_class(label_class: LabelClass) -> dict[str, Any]:
     }
 
 
+def present_deleted_class(label_class: LabelClass) -> dict[str, Any]:
+    """Return a class that was deleted, and when."""
+    gone = label_class.deleted_at
+    return {**present_class(label_class), "deleted_at": gone.isoformat() if gone else None}
+
+
 def present_project(project: Project, role: Role | None) -> dict[str, Any]:
     """Return a project with its classes and the asking person's role."""
     return {
@@ -58,7 +64,7 @@ def present_image(
         "height": image.height,
         "n_bytes": image.n_bytes,
         "format": image.file_format,
-        "status": image.status,
+        "status": Image.DELETED if image.deleted_at else image.status,
         "note": image.note,
         "created_at": image.created_at.isoformat(),
         "display_url": reverse("image_file", args=[image.key, "display.jpg"]),

@@ -8,7 +8,7 @@ from django.db.models import Count, Exists, F, OuterRef, Subquery
 
 from annotator.accounts import access
 from annotator.accounts.models import Invitation, Membership, Role
-from annotator.labeling.models import Annotation, AnnotationRegion, Image, Project
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ def project_cards(user: Any) -> list[ProjectCard]:
         )
         for project in access.visible_projects(user)[:200]
     ]
+
+
+def archived_cards(user: Any) -> list[ProjectCard]:
+    """Return the archived projects the person can bring back, the newest first."""
+    return [ProjectCard(project, Role.LEAD) for project in access.archived_projects(user)[:200]]
+
+
+def deleted_classes(project: Project) -> list[LabelClass]:
+    """Return the classes that were deleted, the last one first."""
+    return list(project.classes.exclude(deleted_at=None).order_by("-deleted_at", "-pk")[:200])
 
 
 def members(project: Project) -> list[Membership]:

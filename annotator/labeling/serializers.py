@@ -113,7 +113,9 @@ class ImageFilter(StrictSerializer):
 
     DIFFERS = "differs"
 
-    status = serializers.ChoiceField(choices=Image.Status.choices, required=False, default="")
+    status = serializers.ChoiceField(
+        choices=[*Image.Status.choices, (Image.DELETED, "Deleted")], required=False, default=""
+    )
     # `class` is a word of the language, so the field is declared by name below.
     q = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     agreement = serializers.ChoiceField(

@@ -3,6 +3,7 @@
 One function is one use case in one transaction, with its event beside it.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from django.db.models.functions import Greatest
 
 from annotator.accounts.models import Membership, Role, User
 from annotator.events import services as events
+from annotator.jobs import services as jobs
 from annotator.labeling import hooks
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 
 MAX_CLASSES = 1000
-AT_ONCE = 500
+# So many images change in one transaction at most; more are left to a job.
+AT_ONCE = 200
+
+# Kept in the history beside what stands; the image is asked again.
+UNUSED = {Annotation.Outcome.ORPHANED, Annotation.Outcome.AFTER_REMOVAL}
 
 # Okabe and Ito's colour-blind safe set (2008), darkened where white text would not be readable,
 # then further hues; reused in order when there are more classes.
@@ -78,9 +84,39 @@ def create_project(
     return project
 
 
+class StaleProjectError(Exception):
+    """Somebody changed the project meanwhile; ``current`` is what it is now."""
+
+    def __init__(self, current: Project) -> None:
+        super().__init__("Somebody changed this project meanwhile.")
+        self.current = current
+
+
+def version_of(project: Project) -> str:
+    """Return the version of what people change of a project by hand: its name and instructions."""
+    text = f"{project.name}\0{project.instructions}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @transaction.atomic
-def update_project(*, project: Project, actor: User, changes: dict[str, Any]) -> Project:
-    """Change the name or the instructions."""
+def update_project(
+    *, project: Project, actor: User, changes: dict[str, Any], version: str | None = None
+) -> Project:
+    """Change the name or the instructions.
+
+    Args:
+        project: which.
+        actor: the lead.
+        changes: field -> new value.
+        version: the version the lead saw (`version_of`), or None to overwrite whatever is there.
+
+    Raises:
+        StaleProjectError: it has another version by now.
+    """
+    current = Project.objects.select_for_update().get(pk=project.pk)
+    if version is not None and version != version_of(current):
+        raise StaleProjectError(current)
+    project.name, project.instructions = current.name, current.instructions
     before = {field: getattr(project, field) for field in changes}
     for field, value in changes.items():
         setattr(project, field, value)
@@ -113,40 +149,39 @@ def settle_images(*, project_id: int, image_ids: Sequence[int]) -> tuple[list[in
     Returns:
         Which of them are open again, and which have labels enough now.
     """
-    # Locked before their labels are counted: nobody labels them meanwhile.
-    locked = Image.objects.select_for_update(no_key=True).only("status", "deleted_at")
-    images = list(locked.filter(pk__in=image_ids).order_by("pk"))
-    project = _locked(project_id)
-    opened, finished = _follow_labels(project, images, _n_labels_of(image_ids))
+    images = locked_images(image_ids)
+    project = locked_project(project_id)
+    opened, finished = follow_labels(project, images, n_labels_of(image_ids))
     return [image.pk for image in opened], [image.pk for image in finished]
 
 
 @transaction.atomic
 def end_settling(*, project_id: int, annotators_per_image: int) -> bool:
     """Note that every image has the status it should, unless the overlap was changed again."""
-    if _locked(project_id).annotators_per_image != annotators_per_image:
+    if locked_project(project_id).annotators_per_image != annotators_per_image:
         return False
     Project.objects.filter(pk=project_id).update(is_settling=False)
     return True
 
 
-def _locked_images(image_ids: Sequence[int]) -> list[Image]:
+def locked_images(image_ids: Sequence[int]) -> list[Image]:
+    """Lock images before their labels are read: nobody changes what is said of them meanwhile."""
     images = Image.objects.select_for_update(no_key=True)
     return list(images.filter(pk__in=image_ids).order_by("pk"))
 
 
-def _locked(project_id: int) -> Project:
+def locked_project(project_id: int) -> Project:
     """Lock the project's counters and its overlap; always after the images."""
     return Project.objects.select_for_update(no_key=True).get(pk=project_id)
 
 
-def _n_labels_of(image_ids: Sequence[int]) -> Counter[int]:
+def n_labels_of(image_ids: Sequence[int]) -> Counter[int]:
     """Return image id -> how many people's labels stand for it."""
     standing = Annotation.objects.filter(image__in=image_ids, is_current=True)
     return Counter(standing.values_list("image_id", flat=True))
 
 
-def _follow_labels(
+def follow_labels(
     project: Project,
     images: Sequence[Image],
     n_labels: Mapping[int, int],
@@ -190,8 +225,13 @@ def _count(project: Project, *, n_labelled: int, n_labels: int) -> None:
 
 @transaction.atomic
 def delete_project(*, project: Project, actor: User, now: datetime) -> None:
-    """Hide a project from everybody; nothing of it is destroyed."""
-    Project.objects.filter(pk=project.pk).update(deleted_at=now)
+    """Archive a project: hidden from everybody until a lead brings it back.
+
+    Nothing of it is destroyed. Its leases end, and its background work at its next check.
+    """
+    if not Project.objects.filter(pk=project.pk, deleted_at=None).update(deleted_at=now):
+        return
+    hooks.project_archived(project.pk)
     events.record(kind="project.deleted", project_id=project.pk, actor_id=actor.pk, payload={})
 
 
@@ -277,19 +317,25 @@ def update_class(*, label_class: LabelClass, actor: User, changes: dict[str, Any
 
 
 @transaction.atomic
-def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
+def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int | None:
     """Hide a class; images that have too few other labels go back to the queue.
 
     Their labels are withdrawn but stay in the history. A label that names another class as well
     stands.
 
     Returns:
-        How many images went back to the queue.
+        How many images went back to the queue; None when they are so many that a job brings them
+        there, a few at a time.
     """
     # The class's row is locked before any image's, as in everything that gives labels.
     if not LabelClass.objects.filter(pk=label_class.pk, deleted_at=None).update(deleted_at=now):
         return 0
-    withdrawn, n_reopened = _withdraw_without_class(label_class)
+    image_ids = images_naming(label_class, at_most=AT_ONCE + 1)
+    n_reopened = None
+    if len(image_ids) <= AT_ONCE:
+        n_reopened = withdraw_without_class(label_class, image_ids)
+    else:
+        settle_later(label_class, actor=actor)
     events.record(
         kind="class.deleted",
         project_id=label_class.project_id,
@@ -300,54 +346,62 @@ def delete_class(*, label_class: LabelClass, actor: User, now: datetime) -> int:
             "images_reopened": n_reopened,
         },
     )
-    if withdrawn:
-        hooks.labels_withdrawn(label_class.project_id, withdrawn)
     return n_reopened
 
 
-def _withdraw_without_class(label_class: LabelClass) -> tuple[list[hooks.Withdrawn], int]:
-    """Withdraw the labels that name deleted classes only.
+def settle_later(label_class: LabelClass, *, actor: User) -> None:
+    """Queue the job that brings the labels in line with a class that was deleted or came back."""
+    jobs.enqueue(
+        kind="settle_class",
+        queue="interactive",
+        project_id=label_class.project_id,
+        params={"class_id": label_class.pk},
+        user_id=actor.pk,
+    )
+
+
+def images_naming(label_class: LabelClass, at_most: int | None = None) -> list[int]:
+    """Return the images whose current labels name the class, in their order when all are asked."""
+    naming = AnnotationRegion.objects.filter(label_class=label_class, annotation__is_current=True)
+    image_ids = naming.order_by().values_list("annotation__image_id", flat=True).distinct()
+    return sorted(image_ids[:at_most])
+
+
+def withdraw_without_class(label_class: LabelClass, image_ids: Sequence[int]) -> int:
+    """Withdraw those labels of a few images that name deleted classes only.
+
+    Called in a transaction in which the class's row is locked.
 
     Returns:
-        What each image lost, and how many living images are open again.
+        How many living images are open again.
     """
-    naming = AnnotationRegion.objects.filter(label_class=label_class, annotation__is_current=True)
-    image_ids = sorted(set(naming.values_list("annotation__image_id", flat=True)))
-    chunks = [image_ids[at : at + AT_ONCE] for at in range(0, len(image_ids), AT_ONCE)]
-    # All images before the project: everybody locks in this order.
-    emptied = [_withdraw_of(chunk, label_class) for chunk in chunks]
-    project = _locked(label_class.project_id)
-    withdrawn: list[hooks.Withdrawn] = []
-    n_reopened = 0
-    for images, authors in emptied:
-        n_labels = _n_labels_of([image.pk for image in images])
-        n_lost = sum(len(authors[image.pk]) for image in images if not image.deleted_at)
-        opened, _ = _follow_labels(project, images, n_labels, n_more=-n_lost)
-        n_reopened += sum(not image.deleted_at for image in opened)
-        withdrawn += [
-            _withdrawn(project, image, authors[image.pk], n_labels[image.pk])
-            for image in images
-            if authors[image.pk]
-        ]
-    return withdrawn, n_reopened
+    images = locked_images(image_ids)
+    authors = _withdraw_of(image_ids, label_class)
+    project = locked_project(label_class.project_id)
+    n_labels = n_labels_of(image_ids)
+    n_lost = sum(len(authors[image.pk]) for image in images if not image.deleted_at)
+    opened, _ = follow_labels(project, images, n_labels, n_more=-n_lost)
+    withdrawn = [
+        _withdrawn(project, image, authors[image.pk], n_labels[image.pk])
+        for image in images
+        if authors[image.pk]
+    ]
+    if withdrawn:
+        hooks.labels_withdrawn(project.pk, withdrawn)
+    return sum(not image.deleted_at for image in opened)
 
 
 def _withdrawn(
     project: Project, image: Image, authors: Sequence[int], n_left: int
 ) -> hooks.Withdrawn:
     # Labels beyond the overlap did not count, and those of a deleted image do not any more.
-    counted = min(n_left + len(authors), project.annotators_per_image) - n_left
-    return hooks.Withdrawn(image.pk, tuple(authors), 0 if image.deleted_at else max(counted, 0))
+    wanted = project.annotators_per_image
+    counted = 0 if image.deleted_at else max(min(n_left + len(authors), wanted) - n_left, 0)
+    return hooks.Withdrawn(image.pk, tuple(authors), counted, is_short=n_left < wanted)
 
 
-def _withdraw_of(
-    image_ids: list[int], label_class: LabelClass
-) -> tuple[list[Image], dict[int, list[int]]]:
-    """Return the images, locked, and whose labels of each were withdrawn."""
-    # Locked before their labels are read: nobody changes what is said of them meanwhile.
-    images = list(
-        Image.objects.select_for_update(no_key=True).filter(pk__in=image_ids).order_by("pk")
-    )
+def _withdraw_of(image_ids: Sequence[int], label_class: LabelClass) -> Mapping[int, list[int]]:
+    """Return image id -> whose labels were withdrawn; the images are locked."""
     regions = AnnotationRegion.objects.filter(annotation=OuterRef("pk"))
     emptied = list(
         Annotation.objects.filter(
@@ -362,14 +416,14 @@ def _withdraw_of(
         Annotation(
             image_id=former.image_id, author_id=former.author_id, source=former.source,
             action=Annotation.Action.WITHDRAW, outcome=former.outcome, is_current=False,
-            replaces=former, served={},
+            replaces=former, served={}, due_to_class=label_class,
         )
         for former in emptied
     )  # fmt: skip
     authors: dict[int, list[int]] = defaultdict(list)
     for former in emptied:
         authors[former.image_id].append(former.author_id)
-    return images, authors
+    return authors
 
 
 @transaction.atomic
@@ -380,7 +434,7 @@ def delete_image(*, image: Image, actor: User, now: datetime) -> None:
         return
     Image.objects.filter(pk=image.pk).update(deleted_at=now)
     was_labelled = int(locked.status == Image.Status.LABELLED)
-    n_labels = _n_labels_of([image.pk])[image.pk]
+    n_labels = n_labels_of([image.pk])[image.pk]
     Project.objects.filter(pk=image.project_id).update(
         n_labelled=Greatest(F("n_labelled") - was_labelled, 0),
         n_labels=Greatest(F("n_labels") - n_labels, 0),
@@ -402,6 +456,7 @@ def record_annotation(
     class_ids: Sequence[int],
     source: str = Annotation.Source.PERSON,
     is_late: bool = False,
+    was_removed: bool = False,
     served: dict[str, Any] | None = None,
     seconds: float | None = None,
 ) -> Annotation:
@@ -410,7 +465,9 @@ def record_annotation(
     The caller holds the locks on the classes (`check_classes`) and then on the image's row. An
     earlier current annotation by the same person is replaced. The outcome tells what became of it:
     *accepted*; *late* when the lease had run out; *second* when as many other labels as wanted
-    stand already; *orphaned* when the image or one of the classes was deleted.
+    stand already; *orphaned* when the project, the image or one of the classes was deleted;
+    *after_removal* when the person was removed from the project. The last two are kept beside what
+    stands: the image is asked again.
 
     Raises:
         InvalidClassesError: a class is not the project's, or their number does not fit its kind.
@@ -420,21 +477,24 @@ def record_annotation(
     former = next((said for said in standing if said.author_id == author.pk), None)
     has_enough = former is None and len(standing) >= image.project.annotators_per_image
     outcome = _outcome(image, classes, has_enough=has_enough, is_late=is_late)
-    orphaned = outcome == Annotation.Outcome.ORPHANED
+    if was_removed:
+        outcome = Annotation.Outcome.AFTER_REMOVAL
+    is_unused = outcome in UNUSED
     annotation = _append(
         image=image,
         author=author,
         classes=classes,
-        action=Annotation.Action.EDIT if former else Annotation.Action.LABEL,
+        action=Annotation.Action.EDIT if former and not is_unused else Annotation.Action.LABEL,
         outcome=outcome,
         source=source,
-        is_current=not orphaned,
-        replaces=None if orphaned else former,
+        is_current=not is_unused,
+        replaces=None if is_unused else former,
         served=served or {},
         seconds=seconds,
     )
-    if not orphaned and former is None:
-        _follow_labels(_locked(image.project_id), [image], {image.pk: len(standing) + 1}, n_more=+1)
+    if not is_unused and former is None:
+        project = locked_project(image.project_id)
+        follow_labels(project, [image], {image.pk: len(standing) + 1}, n_more=+1)
     return annotation
 
 
@@ -495,10 +555,7 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
     )
     current = Annotation.objects.get(pk=annotation.pk)
     if not current.is_current:
-        newer = Annotation.objects.filter(
-            image=image, author=current.author_id, is_current=True
-        ).first()
-        raise StaleAnnotationError(newer)
+        raise StaleAnnotationError(current_of(current))
     deleted = [entry.name for entry in classes if entry.deleted_at]
     if deleted:
         raise InvalidClassesError(f"The class “{deleted[0]}” was deleted; choose another.")
@@ -525,6 +582,13 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
         },
     )
     return edited
+
+
+def current_of(annotation: Annotation) -> Annotation | None:
+    """Return what its author says of the image now, if anything."""
+    return Annotation.objects.filter(
+        image=annotation.image_id, author=annotation.author_id, is_current=True
+    ).first()
 
 
 @transaction.atomic
@@ -555,7 +619,8 @@ def withdraw_annotation(*, annotation: Annotation, actor: User) -> Image:
     )
     # The labels other people gave still stand for the image.
     n_more = 0 if image.deleted_at else -1
-    _follow_labels(_locked(image.project_id), [image], _n_labels_of([image.pk]), n_more=n_more)
+    project = locked_project(image.project_id)
+    follow_labels(project, [image], n_labels_of([image.pk]), n_more=n_more)
     events.record(
         kind="annotation.withdrawn",
         project_id=image.project_id,

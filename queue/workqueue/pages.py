@@ -22,7 +22,7 @@ from annotator.api.paging import NumberCursor
 from annotator.clock import database_now
 from annotator.jobs.models import Job, Pulse
 from annotator.labeling.markdown import rendered
-from annotator.labeling.models import Project
+from annotator.labeling.models import Image, Project
 from annotator.labeling.pages import project_context
 from annotator.labeling.presenters import present_class
 from annotator.labeling.serializers import ImageFilter
@@ -35,6 +35,7 @@ PREVIEW = 12
 JOBS_SHOWN = 50
 ROUNDS_LISTED = 30
 LEASES_SHOWN = 200
+KEPT_SHOWN = 50
 
 
 class GalleryPages(NumberCursor):
@@ -80,10 +81,17 @@ def label(request: HttpRequest, project_id: int) -> HttpResponse:
 
 @login_required
 def images(request: HttpRequest, project_id: int) -> HttpResponse:
-    """The gallery, with the uploader for leads."""
+    """The gallery, with the uploader for leads.
+
+    Raises:
+        Http404: no such page of it.
+        PermissionDenied: deleted images are for leads.
+    """
     found = access.page_project(request, project_id)
     wanted = ImageFilter(data={key: value for key, value in request.GET.items() if value})
     filters: dict[str, Any] = dict(wanted.validated_data) if wanted.is_valid() else {}
+    if filters.get("status") == Image.DELETED and found.access_role < Role.LEAD:
+        raise PermissionDenied("Only leads see deleted images.")
     shown = selectors.gallery(
         found,
         status=filters.get("status", ""),
@@ -143,6 +151,7 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
     curve = reports.learning_curve(rounds)
     listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
     days = reports.labels_over_time(found)
+    in_use = selectors.queue_state(found).model_version_id
     context = project_context(
         found,
         "progress",
@@ -155,9 +164,18 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
         per_class=reports.per_class(found),
         per_person=reports.per_person(found),
         agreement=_agreement(found) if found.access_role >= Role.LEAD else None,
-        rounds=[presenters.round_row(entry) for entry in listed[:ROUNDS_LISTED]],
+        rounds=[presenters.round_row(entry, in_use) for entry in listed[:ROUNDS_LISTED]],
+        kept=_kept(found),
     )
     return render(request, "workqueue/progress.html", context)
+
+
+def _kept(project: Any) -> list[dict[str, Any]]:
+    """Return labels that do not count, for those who may see other people's."""
+    if project.access_role < Role.REVIEWER:
+        return []
+    kept = selectors.labels_kept_unused(project)
+    return [presenters.present_kept(entry) for entry in kept[:KEPT_SHOWN]]
 
 
 def _agreement(project: Project) -> dict[str, Any] | None:

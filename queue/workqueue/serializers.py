@@ -13,9 +13,9 @@ LONGEST_S = 86_400.0
 
 
 class ClaimIn(StrictSerializer):
-    """How many images to hold, and in which tab."""
+    """How many images to hold, and in which tab; 0 only prolongs what is held."""
 
-    n = serializers.IntegerField(min_value=1, max_value=MAX_CLAIM, default=1)
+    n = serializers.IntegerField(min_value=0, max_value=MAX_CLAIM, default=1)
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
     fresh = serializers.BooleanField(required=False, default=False)
     keep = serializers.ListField(
@@ -92,6 +92,7 @@ class SettingsPatch(StrictSerializer):
     batch_size = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
     exploration_share = serializers.FloatField(min_value=0, max_value=1, required=False)
     lease_minutes = serializers.IntegerField(min_value=1, max_value=1440, required=False)
+    hold_leases = serializers.IntegerField(min_value=1, max_value=1000, required=False)
     annotators_per_image = serializers.IntegerField(
         min_value=1, max_value=MOST_ANNOTATORS, required=False
     )

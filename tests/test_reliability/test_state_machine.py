@@ -1,5 +1,6 @@
 import itertools
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from queue_machine import QueueMachine, quick
 
 from annotator.events import services as events
-from annotator.labeling import hooks
+from annotator.labeling import hooks, restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation
 from workqueue import overlap, rankings, services
@@ -143,6 +144,39 @@ def images_of_a_deleted_class_are_not_served_again(patch):
     patch.setattr(hooks, "labels_withdrawn", lambda *_: None)
 
 
+def labels_stay_away_when_their_class_is_back(patch):
+    patch.setattr(restoring, "_recallable", lambda *_, **__: [])
+
+
+def what_others_said_since_keeps_a_label_away(patch):
+    recallable = restoring._recallable
+    patch.setattr(restoring, "_recallable", lambda *args, **_: recallable(*args, is_shared=False))
+
+
+def an_image_that_has_labels_back_counts_as_one(patch):
+    tell = hooks.labels_recalled
+    patch.setattr(
+        hooks,
+        "labels_recalled",
+        lambda project_id, recalled: tell(
+            project_id, [replace(back, n_counted=1) for back in recalled]
+        ),
+    )
+
+
+def who_has_their_label_back_still_holds_the_image(patch):
+    patch.setattr(labels, "_answered_again", lambda _: None)
+
+
+def a_label_counts_though_its_author_was_removed(patch):
+    record = labeling.record_annotation
+    patch.setattr(labeling, "record_annotation", lambda *, was_removed, **more: record(**more))
+
+
+def a_heartbeat_holds_an_image_for_ever(patch):
+    patch.setattr(leases, "_end", lambda lease, settings, now: now + settings.lease_length)
+
+
 def a_skipped_image_comes_back(patch):
     patch.setattr(leases, "_skipped", nothing)
 
@@ -189,10 +223,10 @@ def an_image_is_given_to_more_people_than_wanted(patch):
 
 
 def only_one_label_of_an_image_counts(patch):
-    follow = labeling._follow_labels
+    follow = labeling.follow_labels
     patch.setattr(
         labeling,
-        "_follow_labels",
+        "follow_labels",
         lambda project, images, n_labels, **more: follow(
             project, images, {pk: min(n, 1) for pk, n in n_labels.items()}, **more
         ),
@@ -250,6 +284,12 @@ MORE_FAULTS = {
     my_other_tab_is_somebody_else: "Q-17",
     what_is_kept_is_given_back_too: "Q-05",
     a_withdrawal_is_not_told: "Q-07",
+    labels_stay_away_when_their_class_is_back: "Q-11|DoesNotExist",
+    what_others_said_since_keeps_a_label_away: "Q-11|DoesNotExist",
+    an_image_that_has_labels_back_counts_as_one: "Q-19",
+    who_has_their_label_back_still_holds_the_image: "Q-16|Q-05",
+    a_label_counts_though_its_author_was_removed: "Q-23",
+    a_heartbeat_holds_an_image_for_ever: "Q-05",
     only_one_label_of_an_image_counts: "Q-05|Q-14|Q-19",
     who_lost_a_label_with_its_class_cannot_give_another: "Q-16",
     an_undo_counts_everybody_who_holds_the_image: "Q-18|Q-06",

@@ -15,6 +15,7 @@ from annotator.accounts.models import Role
 from annotator.events.models import Event
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
+from annotator.labeling import restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image, Project
 from workqueue import housekeeping, learning, overlap, selectors, services
@@ -360,6 +361,158 @@ def test_a_reviewers_edit_leaves_it_the_authors_label():
     assert edited.author == user
     assert counters(project) == (0, 1)
     assert claim(user, project) == []
+
+
+# --- What was deleted is brought back -----------------------------------------------------------
+
+
+def delete_class(project, name="cat"):
+    return labeling.delete_class(
+        label_class=class_of(project, name), actor=project.created_by, now=now()
+    )
+
+
+def restore_class(project, name="cat"):
+    label_class = project.classes.get(name=name)
+    return restoring.restore_class(label_class=label_class, actor=project.created_by)
+
+
+def said(image):
+    """Return what stands for an image: person -> name of the class."""
+    standing = Annotation.objects.filter(image=image, is_current=True)
+    return dict(standing.values_list("author", "regions__label_class__name"))
+
+
+def test_labels_that_come_back_finish_an_image_only_where_they_are_enough():
+    project, (both, one) = make_shared(2, n_wanted=2)
+    first, second = make_member(project), make_member(project)
+    label_next(first, project)
+    label_next(second, project)
+    label_next(first, project)
+    delete_class(project)
+    assert counters(project) == (0, 0)
+    assert state_of(project).labels_since_round == 0
+
+    assert restore_class(project) == 3
+
+    assert counters(project) == (1, 3)
+    assert statuses([both, one]) == ["labelled", "open"]
+    assert list(RankedImage.objects.order_by("position").values_list("is_done", flat=True)) == [
+        True, False,
+    ]  # fmt: skip
+    assert state_of(project).labels_since_round == 3
+    assert claim(first, project) == []
+    assert [lease.image for lease in claim(second, project)] == [one]
+
+
+def test_what_others_say_meanwhile_keeps_no_label_away_while_the_image_wants_people():
+    project, (image,) = make_shared(1, n_wanted=2)
+    first, second = make_member(project), make_member(project)
+    label_next(first, project)
+    delete_class(project)
+    label_next(second, project, "dog")
+
+    assert restore_class(project) == 1
+
+    assert said(image) == {first.pk: "cat", second.pk: "dog"}
+    assert counters(project) == (1, 2)
+
+
+def test_a_label_stays_away_when_its_author_has_labelled_the_image_since():
+    project, (image,) = make_shared(1, n_wanted=2)
+    person = make_member(project)
+    label_next(person, project)
+    delete_class(project)
+    label_next(person, project, "dog")
+
+    assert restore_class(project) == 0
+
+    assert said(image) == {person.pk: "dog"}
+    assert counters(project) == (0, 1)
+
+
+def test_a_late_label_of_a_deleted_class_does_not_replace_what_its_author_said_before():
+    project, (image,) = make_shared(1, n_wanted=2)
+    person = make_member(project)
+    lease = label_next(person, project, "dog")
+    delete_class(project)
+    assert submit(person, lease, "cat")["outcome"] == "orphaned"
+
+    assert restore_class(project) == 0
+
+    assert said(image) == {person.pk: "dog"}
+
+
+def test_a_label_stays_away_from_an_image_that_has_enough_by_now():
+    project, (image,) = make_shared(1, n_wanted=2)
+    label_next(make_member(project), project)
+    delete_class(project)
+    others = [make_member(project) for _ in range(2)]
+    for person in others:
+        label_next(person, project, "dog")
+
+    assert restore_class(project) == 0
+
+    assert set(said(image)) == {person.pk for person in others}
+    assert counters(project) == (1, 2)
+
+
+def test_whose_label_comes_back_does_not_hold_the_image_any_more():
+    project, _ = make_shared(1, n_wanted=2)
+    person = make_member(project)
+    answered = label_next(person, project)
+    delete_class(project)
+    (held,) = claim(person, project)
+
+    restore_class(project)
+
+    states = Lease.objects.values_list("state", flat=True)
+    assert states.get(pk=answered.pk) == "submitted"
+    assert states.get(pk=held.pk) == "released"
+    assert submit(person, held, "dog")["action"] == "edit"
+    assert counters(project) == (0, 1)
+
+
+def test_an_image_that_comes_back_brings_its_labels_into_the_counters():
+    project, (image, _) = make_shared(2, n_wanted=2)
+    label_next(make_member(project), project)
+    labeling.delete_image(image=image, actor=project.created_by, now=now())
+    assert counters(project) == (0, 0)
+
+    restoring.restore_image(image=image, actor=project.created_by)
+
+    assert counters(project) == (0, 1)
+
+
+def test_an_image_whose_class_went_while_it_was_deleted_comes_back_at_its_old_place():
+    project, (image, _) = make_shared(2, n_wanted=1)
+    label_next(make_member(project), project)
+    labeling.delete_image(image=image, actor=project.created_by, now=now())
+    delete_class(project)
+
+    restoring.restore_image(image=image, actor=project.created_by)
+
+    assert [lease.image for lease in claim(make_member(project), project)] == [image]
+
+
+def test_a_label_comes_back_while_images_follow_a_change_to_more_people(monkeypatch):
+    project, (image,) = make_shared(1, n_wanted=1)
+    first, second = make_member(project), make_member(project)
+    label_next(first, project)
+    delete_class(project)
+    label_next(second, project, "dog")
+    with monkeypatch.context() as patched:
+        patched.setattr(services.settings, "follow_overlap", lambda *_, **__: None)
+        ask_for(project, 2)
+    assert project.is_settling
+    assert statuses([image]) == ["labelled"]
+
+    assert restore_class(project) == 1
+
+    assert set(said(image)) == {first.pk, second.pk}
+    assert statuses([image]) == ["labelled"]
+    overlap.follow_overlap(project)
+    assert counters(project) == (1, 2)
 
 
 # --- Changing it ------------------------------------------------------------------------------

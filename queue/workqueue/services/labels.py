@@ -15,7 +15,7 @@ from django.db.models.functions import Greatest
 from annotator.accounts.models import User
 from annotator.events import services as events
 from annotator.labeling import services as labeling
-from annotator.labeling.hooks import Withdrawn
+from annotator.labeling.hooks import Recalled, Withdrawn
 from annotator.labeling.models import Annotation, Image, Project
 from workqueue.models import Lease, QueueState, RankedImage, Round, Submission
 from workqueue.requests import request_round_if_due, state_of
@@ -53,10 +53,12 @@ def submit(
     now: datetime,
     seconds: float | None = None,
     source: str = Annotation.Source.PERSON,
+    was_removed: bool = False,
 ) -> Submitted:
     """Keep a label, exactly once per key, and start a round when the batch is complete.
 
-    A label that comes after its lease ran out is kept as well; the answer's outcome says so.
+    A label that comes after its lease ran out is kept as well, or after its image, class or project
+    was deleted, or after the person was removed (``was_removed``); the answer's outcome says so.
 
     Raises:
         KeyReusedError: the key stands for another request.
@@ -82,6 +84,7 @@ def submit(
         class_ids=class_ids,
         source=source,
         is_late=_is_late(lease, image, now),
+        was_removed=was_removed,
         served=lease.served,
         seconds=seconds,
     )
@@ -209,14 +212,14 @@ def edit(*, annotation: Annotation, actor: User, class_ids: Sequence[int]) -> An
 def take_back(project_id: int, withdrawn: Sequence[Withdrawn]) -> None:
     """Serve images again that lost labels with a class, at their old places in the ranking.
 
-    Called in the transaction that deletes the class. Labels the last round has learned from do not
+    Called in each transaction that withdraws some. Labels the last round has learned from do not
     count towards the next one, so only younger ones are taken off the counter.
     """
     state = state_of(Project.objects.get(pk=project_id))
     learned = [Round.State.RUNNING, Round.State.DONE]
     last = Round.objects.filter(project=project_id, state__in=learned).order_by("-number").first()
     counted = Annotation.objects.filter(
-        action=Annotation.Action.LABEL,
+        action__in=[Annotation.Action.LABEL, Annotation.Action.RESTORE],
         outcome__in=[Annotation.Outcome.ACCEPTED, Annotation.Outcome.LATE],
     )
     if last and last.started_at:
@@ -229,13 +232,45 @@ def take_back(project_id: int, withdrawn: Sequence[Withdrawn]) -> None:
         for image_id, author_id in counted.filter(image__in=some).values_list("image", "author"):
             young[image_id].add(author_id)
         n_counted += sum(min(some[pk].n_counted, len(authors)) for pk, authors in young.items())
-        lacking = [lost.image_id for lost in some.values() if lost.n_counted]
+        lacking = [lost.image_id for lost in some.values() if lost.is_short]
         RankedImage.objects.filter(ranking=state.ranking_id, image__in=lacking).update(
             is_done=False
         )
     QueueState.objects.filter(pk=state.pk).update(
         labels_since_round=Greatest(F("labels_since_round") - n_counted, 0)
     )
+
+
+def count_again(project_id: int, recalled: Sequence[Recalled]) -> None:
+    """Let the queue follow labels that count again; the next round learns from them.
+
+    Images with labels enough are out of it, and nobody holds an image they have labelled. Called in
+    the transaction that brings the labels back.
+    """
+    project = Project.objects.get(pk=project_id)
+    state = _count_label(project, sum(back.n_counted for back in recalled))
+    for is_done in (True, False):
+        some = [back.image_id for back in recalled if back.has_enough == is_done]
+        if some and state.ranking_id:
+            RankedImage.objects.filter(ranking=state.ranking_id, image__in=some).update(
+                is_done=is_done
+            )
+    _answered_again({back.image_id: back for back in recalled})
+    request_round_if_due(project=project)
+
+
+def _answered_again(recalled: Mapping[int, Recalled]) -> None:
+    """Let the last lease of each whose label stands again be the answered one, as it was."""
+    leases = Lease.objects.filter(image__in=recalled).order_by("pk")
+    theirs = [
+        (pk, (image_id, user_id), state)
+        for pk, image_id, user_id, state in leases.values_list("pk", "image", "user", "state")
+        if user_id in recalled[image_id].authors
+    ]
+    held = [pk for pk, _, state in theirs if state == Lease.State.LIVE]
+    over = {whose: pk for pk, whose, state in theirs if state != Lease.State.LIVE}
+    Lease.objects.filter(pk__in=held).update(state=Lease.State.RELEASED)
+    Lease.objects.filter(pk__in=over.values()).update(state=Lease.State.SUBMITTED)
 
 
 def _end_submitted(withdrawn: Mapping[int, Withdrawn]) -> None:

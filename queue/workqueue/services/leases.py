@@ -1,8 +1,9 @@
 """Who holds which image: claim, prolong, release."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -28,7 +29,7 @@ from annotator.events import services as events
 from annotator.labeling.models import Annotation, Image, Project
 from workqueue import stopping
 from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Ranking, Skip
-from workqueue.requests import settings_of, state_of
+from workqueue.requests import queue_of, settings_of
 from workqueue.services.transactions import retried_on_collision
 
 MAX_CLAIM = 20
@@ -64,6 +65,8 @@ def claim(
 ) -> Claimed:
     """Give the person the ``n`` best free images, the ones this client holds already first.
 
+    Those are prolonged, up to the longest hold; with ``n=0`` nothing else is done.
+
     Args:
         user: who labels.
         project: where.
@@ -74,17 +77,17 @@ def claim(
             after a new ranking.
         keep: lease tokens that ``fresh`` leaves alone.
     """
-    settings = _settings_for_claim(project)
-    until = now + timedelta(minutes=settings.lease_minutes)
+    settings, state = _queue_for_claim(project)
+    until = now + settings.lease_length
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
-    held = _go_on_holding(mine, until, keep if fresh else None)
+    held = _prolong(mine, settings, now, keep if fresh else None)
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
-        state = _state_for_claim(settings.project)
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
-        free = [] if is_closed else _best_free(settings, state, user, wanted)
+        choose = partial(_best_free, settings, state, user, wanted)
+        free = [] if is_closed else _surely_free(settings.project, choose)
         granted = [
             Lease(
                 image=place.image,
@@ -102,50 +105,52 @@ def claim(
     return Claimed(held)
 
 
-def _settings_for_claim(project: Project) -> QueueSettings:
-    """Return the settings, and with them the overlap and the pointers, as they are now."""
-    related = QueueSettings.objects.select_related(
-        "project", "project__queue_state__ranking__model_version"
-    )
-    settings = related.filter(project=project).first() or settings_of(project)
+def _queue_for_claim(project: Project) -> tuple[QueueSettings, QueueState]:
+    """Return the settings, and with them the overlap, and the pointers, as they are now."""
+    settings, state = queue_of(project)
     if _shares_images(settings.project) and connection.features.has_select_for_update:
         # One claim of the project at a time, as on SQLite: of several people who want the same
         # image each must see which places the others took.
-        return related.select_for_update(of=("self",), no_key=True).get(pk=settings.pk)
-    return settings
+        QueueSettings.objects.select_for_update(no_key=True).get(pk=settings.pk)
+        return queue_of(project)
+    return settings, state
 
 
-def _state_for_claim(project: Project) -> QueueState:
-    return project.queue_state if hasattr(project, "queue_state") else state_of(project)
-
-
-def _go_on_holding(
-    mine: QuerySet[Lease], until: datetime, keep: Collection[str] | None
+def _prolong(
+    mine: QuerySet[Lease], settings: QueueSettings, now: datetime, keep: Collection[str] | None
 ) -> list[Lease]:
     """Prolong what a client holds and return it, but for what need not be shown any more.
 
     Args:
         mine: the client's live leases.
-        until: their new end.
+        settings: say how long a lease is, and for how long it can be held.
+        now: the time of the claim.
         keep: the tokens of those that stay, or None for all.
     """
-    rows = list(mine.select_for_update(of=("self",)).select_related("image").order_by("pk"))
-    # What was labelled or deleted meanwhile is shown to nobody.
-    held = [
-        lease
-        for lease in rows
-        if lease.image.status == Image.Status.OPEN
-        and lease.image.deleted_at is None
-        and (keep is None or str(lease.token) in keep)
-    ]
-    if len(held) < len(rows):
-        over = {lease.pk for lease in rows} - {lease.pk for lease in held}
-        mine.filter(pk__in=over).update(state=Lease.State.RELEASED)
-    if held:
-        mine.update(expires_at=until)
+    locked = mine.select_for_update(of=("self",)).select_related("image").order_by("pk")
+    held: list[Lease] = []
+    over: list[Lease] = []
+    for lease in locked:
+        # What was labelled or deleted meanwhile is shown to nobody.
+        is_open = lease.image.status == Image.Status.OPEN and lease.image.deleted_at is None
+        stays = keep is None or str(lease.token) in keep
+        (held if is_open and stays else over).append(lease)
+    if over:
+        mine.filter(pk__in=[lease.pk for lease in over]).update(state=Lease.State.RELEASED)
+    by_end: dict[datetime, list[int]] = {}
     for lease in held:
-        lease.expires_at = until
+        lease.expires_at = _end(lease, settings, now)
+        by_end.setdefault(lease.expires_at, []).append(lease.pk)
+    # One statement, but for those that near the longest hold.
+    for end, leases in by_end.items():
+        mine.filter(pk__in=leases).update(expires_at=end)
     return held
+
+
+def _end(lease: Lease, settings: QueueSettings, now: datetime) -> datetime:
+    """Return when a lease ends that is prolonged now: a whole length, within the longest hold."""
+    last = max(lease.granted_at + settings.longest_hold, lease.expires_at)
+    return min(now + settings.lease_length, last)
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,23 @@ class _Place:
 def _shares_images(project: Project) -> bool:
     """Return whether an image may be with several people, or have labels and still be open."""
     return project.annotators_per_image > 1 or project.is_settling
+
+
+def _surely_free(project: Project, choose: Callable[[], list[_Place]]) -> list[_Place]:
+    """Choose until nothing that was chosen has been leased meanwhile.
+
+    PostgreSQL chooses among what was free when the query began, and locks it afterwards: another
+    claim may have leased an image and committed in between. The lock of the image, which every
+    claim takes, makes the second look final. Where people share images, claims do not meet.
+    """
+    while True:
+        free = choose()
+        may_collide = connection.features.has_select_for_update_skip_locked
+        if not free or not may_collide or _shares_images(project):
+            return free
+        chosen = [place.image.pk for place in free]
+        if not Lease.objects.filter(image__in=chosen, state=Lease.State.LIVE).exists():
+            return free
 
 
 def _best_free(settings: QueueSettings, state: QueueState, user: User, n: int) -> list[_Place]:
@@ -351,7 +373,7 @@ def grant(
         slot=_free_slot(image),
         served=served,
         granted_at=now,
-        expires_at=now + timedelta(minutes=settings_of(project).lease_minutes),
+        expires_at=now + settings_of(project).lease_length,
     )
 
 
@@ -364,19 +386,22 @@ def _free_slot(image: Image) -> int:
 
 @transaction.atomic
 def heartbeat(*, user: User, project: Project, lease_token: str, now: datetime) -> datetime:
-    """Prolong a lease and return its new end.
+    """Prolong a lease and return its new end, which is never after the longest hold.
 
     Raises:
         LeaseUnknownError: no such lease of this person.
         LeaseLostError: it is over; what was chosen can still be submitted.
     """
     lease = lease_of(user, project, lease_token)
+    settings = settings_of(project)
     if lease.state != Lease.State.LIVE or lease.expires_at <= now:
+        why = "The time for this image ran out"
+        if lease.expires_at >= lease.granted_at + settings.longest_hold:
+            why = "This image was held for as long as one person may hold one"
         raise LeaseLostError(
-            "The time for this image ran out and it may be with somebody else now. "
-            "Your label will be kept all the same."
+            f"{why} and it may be with somebody else now. Your label will be kept all the same."
         )
-    until = now + timedelta(minutes=settings_of(project).lease_minutes)
+    until = _end(lease, settings, now)
     Lease.objects.filter(pk=lease.pk).update(expires_at=until)
     return until
 
@@ -408,6 +433,12 @@ def release_person(*, project: Project, user_id: int, actor: User) -> int:
             payload={"user": user_id, "n": n},
         )
     return n
+
+
+def end_all_leases(project_id: int) -> int:
+    """End all leases of a project, in the caller's transaction; return how many."""
+    held = Lease.objects.filter(project=project_id, state=Lease.State.LIVE)
+    return held.update(state=Lease.State.RELEASED)
 
 
 def end_leases(project_id: int, user_id: int) -> int:

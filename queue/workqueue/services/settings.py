@@ -16,7 +16,11 @@ OVERLAP = "annotators_per_image"
 
 
 class SettingsChangedError(Exception):
-    """Somebody changed the settings meanwhile."""
+    """Somebody changed the settings meanwhile; ``current`` is what they are now."""
+
+    def __init__(self, current: QueueSettings) -> None:
+        super().__init__("Somebody changed the settings meanwhile.")
+        self.current = current
 
 
 def change_settings(
@@ -47,7 +51,7 @@ def _change(
     locked = QueueSettings.objects.select_for_update(of=("self",), no_key=True)
     settings = locked.select_related("project").get(project=project)
     if version is not None and settings.version != version:
-        raise SettingsChangedError("Somebody changed the settings meanwhile. Reload and try again.")
+        raise SettingsChangedError(settings)
     stored = {name: settings.project if name == OVERLAP else settings for name in changes}
     difference = {
         name: [getattr(stored[name], name), value]

@@ -26,17 +26,26 @@ document.addEventListener("click", (event) => {
   viewer.showModal();
 });
 
-part("delete")?.addEventListener("click", async () => {
-  if (!window.confirm("Delete this image? Its labels stay in the history.")) return;
+/** Send a change of the image in the viewer; it is then no longer in this list. */
+async function change(method, path, done) {
   try {
-    await call("DELETE", `${part("delete").dataset.url}${shown.dataset.id}/`);
+    await call(method, path);
     shown.closest("li").remove();
     viewer.close();
-    toast("Image deleted");
+    toast(done);
   } catch (error) {
     toast(error.message);
   }
+}
+
+part("delete")?.addEventListener("click", () => {
+  if (!window.confirm("Delete this image? You find it under the status Deleted and can restore it there.")) return;
+  change("DELETE", `${part("delete").dataset.url}${shown.dataset.id}/`, "Image deleted");
 });
+
+part("restore")?.addEventListener("click", () =>
+  change("POST", `${part("restore").dataset.url}${shown.dataset.id}/restore/`, "Image restored"),
+);
 
 const statusUrl = document.querySelector("[data-status-url]").dataset.statusUrl;
 const box = document.querySelector("[data-embedding]");

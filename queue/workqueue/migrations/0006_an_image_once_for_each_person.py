@@ -25,8 +25,8 @@ def end_leases_whose_label_is_gone(apps, editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labeling', '0003_several_annotators_per_image'),
-        ('workqueue', '0004_append_only'),
+        ('labeling', '0004_several_annotators_per_image'),
+        ('workqueue', '0005_longest_hold'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

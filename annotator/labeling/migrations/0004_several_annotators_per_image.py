@@ -21,7 +21,7 @@ def count_labels(apps, editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labeling', '0002_append_only'),
+        ('labeling', '0003_bring_back'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
