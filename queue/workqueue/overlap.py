@@ -4,7 +4,8 @@ New labels are counted against the new overlap at once, and nobody is given an i
 enough. What is left to do is to open what lacks labels now and to finish what has enough.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from django.db import transaction
 
@@ -17,8 +18,11 @@ from workqueue.models import RankedImage
 from workqueue.requests import state_of
 
 KIND = "overlap"
-# A project with no more labels than this is done in the transaction of the change itself.
-AT_ONCE = 500
+# On SQLite nobody else writes during a step: it has to be short, and others have their turn then.
+AT_ONCE = 100
+PAUSE_S = 0.02
+# A project with no more labels than this needs no worker.
+FEW_LABELS = 500
 
 
 class _ChangedAgainError(Exception):
@@ -30,12 +34,12 @@ def follow_overlap(project: Project, *, user_id: int | None = None) -> None:
 
     Not in the transaction of the change: that one holds the project, which is locked after images.
     """
-    if project.n_labels <= AT_ONCE:
-        with transaction.atomic():
-            settle(project.pk, _labelled_images(project.pk))
-            labeling.end_settling(
-                project_id=project.pk, annotators_per_image=project.annotators_per_image
-            )
+    if project.n_labels <= FEW_LABELS:
+        for some in _steps(_labelled_images(project.pk)):
+            settle(project.pk, some)
+        labeling.end_settling(
+            project_id=project.pk, annotators_per_image=project.annotators_per_image
+        )
     else:
         _ask_for_settling(project, user_id)
 
@@ -69,10 +73,13 @@ def run_settling(run: JobRun) -> None:
 def _settle_all(run: JobRun) -> bool:
     project = Project.objects.get(pk=run.project_id)
     image_ids = _labelled_images(project.pk)
-    for start in range(0, len(image_ids), AT_ONCE):
-        run.progress(start, len(image_ids), "counting labels against the new overlap")
+    for number, some in enumerate(_steps(image_ids)):
+        run.progress(
+            number * AT_ONCE, len(image_ids), "counting labels against the new number of people"
+        )
         with run.step():
-            settle(project.pk, image_ids[start : start + AT_ONCE])
+            settle(project.pk, some)
+        time.sleep(PAUSE_S)
     try:
         with run.commit():
             is_settled = labeling.end_settling(
@@ -85,6 +92,11 @@ def _settle_all(run: JobRun) -> bool:
     return True
 
 
+def _steps(image_ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (image_ids[at : at + AT_ONCE] for at in range(0, len(image_ids), AT_ONCE))
+
+
+@transaction.atomic
 def settle(project_id: int, image_ids: Sequence[int]) -> None:
     """Let some images follow their labels; in the ranking too they are open or done then."""
     opened, finished = labeling.settle_images(project_id=project_id, image_ids=image_ids)

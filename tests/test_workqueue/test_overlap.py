@@ -573,7 +573,8 @@ def test_the_change_is_an_event_with_the_former_number_and_no_change_is_none():
 
 @pytest.fixture
 def few_at_once(monkeypatch):
-    """Let three images be many."""
+    """Let three labels be many, and two images a step."""
+    monkeypatch.setattr(overlap, "FEW_LABELS", 2)
     monkeypatch.setattr(overlap, "AT_ONCE", 2)
 
 
