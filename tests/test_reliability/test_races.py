@@ -179,7 +179,7 @@ def test_a_claim_whose_choice_others_lease_again_and_again_still_gives_an_image(
     with transaction.atomic():
         # What a query that began before the other claim's commit still sees.
         settings, state = settings_of(project), state_of(project)
-        chosen_before = leases._best_free(project, settings, state, person, 1)
+        chosen_before = leases._best_free(settings, state, person, 1)
     services.claim(user=faster, project=project, n=1, now=now())
     real, stale = leases._best_free, [chosen_before] * 10
     monkeypatch.setattr(leases, "_best_free", lambda *a: stale.pop() if stale else real(*a))

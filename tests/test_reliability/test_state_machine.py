@@ -21,6 +21,7 @@ from workqueue.services import labels, leases
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.timeout(600)
 def test_whatever_people_do_the_queue_keeps_its_promises():
     run_state_machine_as_test(QueueMachine, settings=quick())
 

@@ -187,10 +187,11 @@ def test_a_claim_takes_six_queries_whoever_has_labelled_what(n_wanted):
         marks = ("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT")
         return [q["sql"] for q in captured if not q["sql"].startswith(marks)]
 
-    # On PostgreSQL a claim where images are shared waits for its turn first.
-    turn = int(n_wanted > 1 and connection.vendor == "postgresql")
-    assert len(statements(nothing_held)) == 5 + turn
-    assert len(statements(two_held)) == 6 + turn
+    # On PostgreSQL the choice is looked at once more after it is locked; where images are shared a
+    # claim waits for its turn instead, and reads the settings again then.
+    more = 0 if connection.vendor == "sqlite" else 1 if n_wanted == 1 else 2
+    assert len(statements(nothing_held)) == 5 + more
+    assert len(statements(two_held)) == 6 + more
 
 
 # --- Labels -----------------------------------------------------------------------------------
