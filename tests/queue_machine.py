@@ -308,7 +308,16 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(which=ANY)
     def heartbeats(self, which: int) -> None:
-        lease = pick(self.leases, which)
+        self.beat(pick(self.leases, which))
+
+    @rule(person=PEOPLE)
+    def leaves_a_page_open(self, person: int) -> None:
+        for lease in self.claim(person, "a", 1)[:1]:
+            for _ in range(HOLD_LEASES + 1):
+                self.tick(599)
+                self.beat(lease)
+
+    def beat(self, lease: Held) -> None:
         try:
             services.heartbeat(
                 user=self.people[lease.person],

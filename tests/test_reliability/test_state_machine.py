@@ -227,9 +227,9 @@ MORE_FAULTS = {
     my_other_tab_is_somebody_else: "Q-17",
     what_is_kept_is_given_back_too: "Q-05",
     a_withdrawal_is_not_told: "Q-07",
-    labels_stay_away_when_their_class_is_back: "Q-11|DoesNotExist",
-    a_label_counts_though_its_author_was_removed: "Q-23",
-    a_heartbeat_holds_an_image_for_ever: "Q-05",
+    labels_stay_away_when_their_class_is_back: "Q-11|Q-14|does not exist",
+    a_label_counts_though_its_author_was_removed: "Q-23|Q-14",
+    a_heartbeat_holds_an_image_for_ever: "Q-05|Q-14",
 }
 
 
