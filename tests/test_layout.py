@@ -13,7 +13,7 @@ APPS = [
 ]
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
-    "rankings.py", "restoring.py", "running.py", "self_test.py", "simulation.py",
+    "rankings.py", "overlap.py", "restoring.py", "running.py", "self_test.py", "simulation.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",

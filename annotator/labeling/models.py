@@ -7,11 +7,13 @@ import hashlib
 import uuid
 
 from django.conf import settings
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
 from annotator.accounts.models import Role
+
+MOST_ANNOTATORS = 10
 
 
 class Project(models.Model):
@@ -27,10 +29,18 @@ class Project(models.Model):
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.ONE_CLASS)
     instructions = models.TextField(blank=True, help_text="Markdown")
-    annotators_per_image = models.PositiveSmallIntegerField(default=1)
+    annotators_per_image = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_ANNOTATORS)],
+        help_text="the overlap: so many people are wanted for each image",
+    )
+    is_settling = models.BooleanField(
+        default=False, help_text="the overlap was changed, and not every image's status follows yet"
+    )
     # Counters, kept in the transaction of each change: no COUNT on a hot path.
     n_images = models.PositiveIntegerField(default=0)
-    n_labelled = models.PositiveIntegerField(default=0)
+    n_labelled = models.PositiveIntegerField(default=0, help_text="images with labels enough")
+    n_labels = models.PositiveIntegerField(default=0, help_text="labels that stand, of all people")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
@@ -43,7 +53,11 @@ class Project(models.Model):
             models.CheckConstraint(
                 condition=Q(n_labelled__lte=models.F("n_images")),
                 name="no_more_labelled_than_images",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(annotators_per_image__gte=1, annotators_per_image__lte=MOST_ANNOTATORS),
+                name="one_to_ten_annotators_per_image",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,12 +1,11 @@
 """What was deleted is brought back, and the labels that were kept meanwhile count again.
 
-Deleting only hides. A label counts again when what it names is back, unless somebody has labelled
-the image since: it never replaces what was said later.
+Deleting only hides. A label counts again when what it names is back, unless its author has labelled
+the image since, or enough others have: it never replaces what was said later.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
@@ -20,7 +19,12 @@ from annotator.labeling.services import (
     AT_ONCE,
     MAX_CLASSES,
     InvalidClassesError,
+    count_labels,
+    follow_labels,
     images_naming,
+    locked_images,
+    locked_project,
+    n_labels_of,
     settle_later,
     withdraw_without_class,
 )
@@ -56,7 +60,14 @@ def restore_class(*, label_class: LabelClass, actor: User) -> int | None:
     Raises:
         InvalidClassesError: another class has its name, or there are too many classes.
     """
-    Project.objects.select_for_update().get(pk=label_class.project_id)
+    project_id = label_class.project_id
+    # Classes, then images, then the project, as in everything that gives labels.
+    _lock_classes(project_id, even=label_class.pk)
+    image_ids = _images_with_kept_labels(project_id, label_class)
+    are_few = len(image_ids) <= AT_ONCE
+    if are_few:
+        locked_images(image_ids)
+    locked_project(project_id)
     living = LabelClass.objects.filter(project=label_class.project_id, deleted_at=None)
     if living.filter(name__iexact=label_class.name).exclude(pk=label_class.pk).exists():
         raise InvalidClassesError(
@@ -69,10 +80,9 @@ def restore_class(*, label_class: LabelClass, actor: User) -> int | None:
     if not deleted.update(deleted_at=None, hotkey=hotkey):
         return 0
     label_class.deleted_at, label_class.hotkey = None, hotkey
-    image_ids = _images_with_kept_labels(label_class.project_id, label_class)
     n_recalled = None
-    if len(image_ids) <= AT_ONCE:
-        n_recalled = _recall(label_class.project_id, image_ids)
+    if are_few:
+        n_recalled = _recall(project_id, image_ids)
     else:
         settle_later(label_class, actor=actor)
     events.record(
@@ -108,7 +118,9 @@ def restore_image(*, image: Image, actor: User) -> int:
         ) from error
     was_labelled = int(locked.status == Image.Status.LABELLED)
     Project.objects.filter(pk=image.project_id).update(
-        n_labelled=F("n_labelled") + was_labelled, n_images=F("n_images") + 1
+        n_labelled=F("n_labelled") + was_labelled,
+        n_labels=F("n_labels") + n_labels_of([image.pk])[image.pk],
+        n_images=F("n_images") + 1,
     )
     n_recalled = _recall(image.project_id, [image.pk])
     hooks.images_brought_back(image.project_id)
@@ -166,10 +178,12 @@ KEPT = Q(outcome=Annotation.Outcome.ORPHANED) | Q(due_to_class__isnull=False)
 
 
 def _images_with_kept_labels(project_id: int, label_class: LabelClass | None = None) -> list[int]:
-    """Return the open images with labels that were kept, or withdrawn with their class."""
+    """Return the images that want people and have labels kept, or withdrawn with their class."""
+    # While a change of the overlap is being followed, one that wants people may not be open yet.
+    wants_people = Q(image__status=Image.Status.OPEN) | Q(image__project__is_settling=True)
     kept = Annotation.objects.filter(
+        wants_people,
         image__project=project_id,
-        image__status=Image.Status.OPEN,
         image__deleted_at=None,
         replaced_by=None,
     )
@@ -196,27 +210,25 @@ def _recall(project_id: int, image_ids: list[int]) -> int:
     Called in a transaction that holds no lock on an image but of those.
     """
     living = _lock_classes(project_id)
-    images = list(
-        Image.objects.select_for_update(no_key=True)
-        .filter(pk__in=image_ids, status=Image.Status.OPEN, deleted_at=None)
-        .order_by("pk")
-    )
+    images = [image for image in locked_images(image_ids) if image.deleted_at is None]
+    project = locked_project(project_id)
+    n_before = n_labels_of(image_ids)
+    short = [image for image in images if n_before[image.pk] < project.annotators_per_image]
     rows = (
-        Annotation.objects.filter(image__in=images)
+        Annotation.objects.filter(image__in=short)
         .prefetch_related("regions", "replaces__regions")
         .order_by("pk")
     )
     of_image: dict[int, list[Annotation]] = defaultdict(list)
     for row in rows:
         of_image[row.image_id].append(row)
-    recalled = [
-        (row, statement)
-        for said in of_image.values()
-        for row, statement in _recallable(said, living)
-    ]
-    _append_again(recalled)
-    _close([row.image_id for row, _ in recalled], project_id)
-    return len(recalled)
+    back = {
+        pk: _recallable(said, living, is_shared=project.annotators_per_image > 1)
+        for pk, said in of_image.items()
+    }
+    _append_again([entry for entries in back.values() for entry in entries])
+    _count_again(project, short, n_before, back)
+    return sum(len(entries) for entries in back.values())
 
 
 def _lock_classes(project_id: int, even: int = 0) -> set[int]:
@@ -226,12 +238,15 @@ def _lock_classes(project_id: int, even: int = 0) -> set[int]:
     return {entry.pk for entry in classes if entry.deleted_at is None}
 
 
-def _recallable(said: list[Annotation], living: set[int]) -> list[tuple[Annotation, Annotation]]:
+def _recallable(
+    said: list[Annotation], living: set[int], *, is_shared: bool
+) -> list[tuple[Annotation, Annotation]]:
     """Return the kept rows of an image that count again, each with the row that says what.
 
     Args:
         said: the image's whole history, the oldest first.
         living: the classes there are.
+        is_shared: whether several people are asked; what one says then leaves the others' alone.
     """
     replaced = {row.replaces_id for row in said}
     found: dict[int, tuple[Annotation, Annotation]] = {}
@@ -241,8 +256,8 @@ def _recallable(said: list[Annotation], living: set[int]) -> list[tuple[Annotati
         withdrawn_with_class = row.due_to_class_id is not None
         if not withdrawn_with_class and row.outcome != Annotation.Outcome.ORPHANED:
             if row.action != Annotation.Action.WITHDRAW:
-                # Somebody has labelled the image since.
-                found.clear()
+                # Labelled since: by its author, or by the one person who is asked.
+                found.pop(row.author_id, None) if is_shared else found.clear()
             continue
         statement = row.replaces if withdrawn_with_class and row.replaces else row
         names = {region.label_class_id for region in statement.regions.all()}
@@ -251,7 +266,9 @@ def _recallable(said: list[Annotation], living: set[int]) -> list[tuple[Annotati
         else:
             # Their last word names what is not there: an earlier one does not stand for it.
             found.pop(row.author_id, None)
-    return list(found.values())
+    # An earlier label of theirs that stands is not replaced either.
+    standing = {row.author_id for row in said if row.is_current}
+    return [entry for author, entry in found.items() if author not in standing]
 
 
 def _append_again(recalled: list[tuple[Annotation, Annotation]]) -> None:
@@ -278,10 +295,35 @@ def _append_again(recalled: list[tuple[Annotation, Annotation]]) -> None:
     )
 
 
-def _close(image_ids: list[int], project_id: int) -> None:
-    """Mark living, open images labelled."""
-    closed: Any = sorted(set(image_ids))
-    if closed:
-        Image.objects.filter(pk__in=closed).update(status=Image.Status.LABELLED)
-        Project.objects.filter(pk=project_id).update(n_labelled=F("n_labelled") + len(closed))
-        hooks.labels_recalled(project_id, closed)
+def _count_again(
+    project: Project,
+    images: Sequence[Image],
+    n_before: Mapping[int, int],
+    back: Mapping[int, list[tuple[Annotation, Annotation]]],
+) -> None:
+    """Let living images follow the labels that stand again, and tell who asked.
+
+    Args:
+        project: locked.
+        images: locked.
+        n_before: image id -> how many labels stood before.
+        back: image id -> the labels that stand again.
+    """
+    changed = [image for image in images if back.get(image.pk)]
+    if not changed:
+        return
+    wanted = project.annotators_per_image
+    n_labels = {image.pk: n_before[image.pk] + len(back[image.pk]) for image in changed}
+    opened, finished = follow_labels(project, changed, n_labels)
+    n_recalled = sum(len(back[image.pk]) for image in changed)
+    count_labels(project, opened=opened, finished=finished, n_labels=n_recalled)
+    recalled = [
+        hooks.Recalled(
+            pk,
+            authors=tuple(row.author_id for row, _ in back[pk]),
+            n_counted=min(n, wanted) - n_before[pk],
+            has_enough=n >= wanted,
+        )
+        for pk, n in n_labels.items()
+    ]
+    hooks.labels_recalled(project.pk, recalled)

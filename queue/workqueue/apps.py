@@ -16,9 +16,10 @@ class WorkqueueConfig(AppConfig):
             "round", "workqueue.rounds:run_round", on_failure="workqueue.rounds:round_failed"
         )
         registry.register("replay", "workqueue.replays:run_replay")
+        registry.register("overlap", "workqueue.overlap:run_settling")
         registry.register("embed", "workqueue.embedding:run_embedding")
         hooks.on_images_added(lambda project_id: request_embedding(project_id=project_id))
-        labeling_hooks.on_images_reopened(take_back)
+        labeling_hooks.on_labels_withdrawn(take_back)
         labeling_hooks.on_labels_recalled(count_again)
         labeling_hooks.on_project_archived(end_all_leases)
         labeling_hooks.on_images_brought_back(

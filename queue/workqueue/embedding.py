@@ -36,10 +36,11 @@ def run_embedding(run: JobRun) -> None:
     _purge_deleted(run, project)
     _recount(run, project)
     started = time.monotonic()
-    size = FIRST_SLICE
-    while images := list(waiting_images(project).order_by("pk")[:size]):
+    size, last = FIRST_SLICE, 0
+    # From the last one on: looking for the next slice must not read all that are embedded already.
+    while images := list(waiting_images(project).filter(pk__gt=last).order_by("pk")[:size]):
         _embed_slice(run, project, images)
-        size = SLICE
+        size, last = SLICE, images[-1].pk
         if state_of(project).n_embedded >= FIRST_RANKING_FROM and not _has_round(project):
             request_round(project=project, trigger=Round.Trigger.IMAGES)
         spent = time.monotonic() - started

@@ -218,6 +218,9 @@ class Ranking(models.Model):
     n_pool = models.PositiveIntegerField()
     n_candidates = models.PositiveIntegerField()
     n_positions = models.PositiveIntegerField()
+    n_begun = models.PositiveIntegerField(
+        default=0, help_text="the first positions: images that some of the wanted people labelled"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -372,6 +375,7 @@ class Lease(models.Model):
     """A work item: an image held by a person until a time.
 
     Leases live apart from ranks, so a lease that runs out returns the image to its old position.
+    A lease is *submitted* as long as its label stands.
     """
 
     class State(models.TextChoices):
@@ -400,10 +404,11 @@ class Lease(models.Model):
             models.UniqueConstraint(
                 fields=["image", "slot"], condition=Q(state="live"), name="one_live_lease_per_slot"
             ),
+            # Who has labelled an image does not get it again while the label stands.
             models.UniqueConstraint(
                 fields=["image", "user"],
-                condition=Q(state="live"),
-                name="one_live_lease_per_person_and_image",
+                condition=Q(state__in=["live", "submitted"]),
+                name="an_image_once_for_each_person",
             ),
         ]
         indexes = [

@@ -105,8 +105,9 @@ def per_class(project: Project) -> list[dict[str, Any]]:
     """Return labels and recall of each living class."""
     counts = dict(
         AnnotationRegion.objects.filter(
+            # By its classes: by its images the database would read all labels of all projects.
+            label_class__project=project,
             annotation__is_current=True,
-            annotation__image__project=project,
             annotation__image__deleted_at=None,
         )
         .values_list("label_class")

@@ -16,7 +16,7 @@ from workqueue.models import QueueSettings, QueueState, Replay, Round
 
 def settings_of(project: Project) -> QueueSettings:
     """Return the project's queue settings, written with the defaults at first use."""
-    settings, _ = QueueSettings.objects.get_or_create(project=project)
+    settings, _ = QueueSettings.objects.select_related("project").get_or_create(project=project)
     return settings
 
 
@@ -28,10 +28,20 @@ def state_of(project: Project) -> QueueState:
     return state
 
 
+def queue_of(project: Project) -> tuple[QueueSettings, QueueState]:
+    """Return both rows in one read; written with the defaults at first use."""
+    rows = QueueState.objects.select_related("ranking__model_version", "project__queue_settings")
+    state = rows.filter(project=project).first()
+    settings = getattr(state.project, "queue_settings", None) if state else None
+    if state is None or settings is None:
+        return settings_of(project), state_of(project)
+    return settings, state
+
+
 def request_round_if_due(*, project: Project) -> Round | None:
     """Start a round when a batch of labels is complete and none is under way."""
-    state = state_of(project)
-    if state.labels_since_round < settings_of(project).batch_size:
+    settings, state = queue_of(project)
+    if state.labels_since_round < settings.batch_size:
         return None
     return request_round(project=project, trigger=Round.Trigger.BATCH)
 

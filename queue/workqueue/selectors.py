@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, QuerySet, Subquery
 
 from annotator.accounts.models import User
 from annotator.events.models import Event
 from annotator.jobs.models import Job
-from annotator.labeling.models import Annotation, Image, LabelClass, Project
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from workqueue import stopping
 from workqueue.models import (
     Lease,
@@ -36,7 +37,8 @@ class EmptyQueue:
 
 def queue_settings(project: Project) -> QueueSettings:
     """Return the project's settings, or the defaults as an unsaved row."""
-    found = QueueSettings.objects.select_related("updated_by").filter(project=project).first()
+    related = QueueSettings.objects.select_related("updated_by", "project")
+    found = related.filter(project=project).first()
     return found or QueueSettings(project=project)
 
 
@@ -44,6 +46,29 @@ def queue_state(project: Project) -> QueueState:
     """Return the project's pointers and counters, or zeroes as an unsaved row."""
     related = QueueState.objects.select_related("ranking__model_version", "model_version")
     return related.filter(project=project).first() or QueueState(project=project)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A project's counters, settings and pointers, of one moment."""
+
+    project: Project
+    settings: QueueSettings
+    state: QueueState
+
+
+def queue_of(project: Project) -> Queue:
+    """Return all that is kept of a project's queue, read at once: people poll it."""
+    related = Project.objects.select_related(
+        "queue_settings", "queue_state__ranking", "queue_state__model_version"
+    )
+    found = related.get(pk=project.pk)
+    return Queue(
+        found,
+        # A row that was never written is missing as an attribute, too.
+        getattr(found, "queue_settings", None) or QueueSettings(project=found),
+        getattr(found, "queue_state", None) or QueueState(project=found),
+    )
 
 
 def newest_round(project: Project) -> Round | None:
@@ -62,11 +87,6 @@ def newest_fine_tuned_round(project: Project) -> Round | None:
     )
 
 
-def newest_job(project: Project, kind: str) -> Job | None:
-    """Return the last job of a kind, whatever became of it."""
-    return Job.objects.filter(project=project, kind=kind).order_by("-pk").first()
-
-
 def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
     """Return who holds what until when."""
     return (
@@ -83,22 +103,26 @@ def n_held(project: Project, user: User, now: datetime) -> int:
 
 def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
     """Return the honest reason why there is no image for the person."""
-    counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)
+    counts = Project.objects.values("n_images", "annotators_per_image").get(pk=project.pk)
     if counts["n_images"] == 0:
         return EmptyQueue("no_images", "This project has no images yet. Add some to start.")
     stop = stopping.advice(project, queue_settings(project))
     if stop.closes_queue:
         return EmptyQueue("stopped", " ".join(["Labeling is complete.", *stop.reasons]))
-    leased = live_leases(project, now).exclude(user=user)
-    n_leased = leased.count()
+    # What others do with an image the person has labelled does not bring it back.
+    labelled = Annotation.objects.filter(image=OuterRef("image"), author=user, is_current=True)
+    others = live_leases(project, now).exclude(user=user).filter(~Exists(labelled))
+    # One look: between two, the last of these leases may end.
+    leased = others.order_by().aggregate(
+        n=Count("image", distinct=True), first_end=Min("expires_at")
+    )
     skipped = Skip.objects.filter(
         user=user,
         image__project=project,
         image__status=Image.Status.OPEN,
         image__deleted_at=None,
     ).count()
-    if n_leased:
-        first = leased[0]
+    if n_leased := leased["n"]:
         return EmptyQueue(
             "leased",
             f"{_images(n_leased)} left, and other people have "
@@ -106,7 +130,7 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
             "What they do not label comes back to the queue.",
             n_leased=n_leased,
             n_skipped_by_you=skipped,
-            next_free_at=first.expires_at,
+            next_free_at=leased["first_end"],
         )
     own = live_leases(project, now).filter(user=user).count()
     if own:
@@ -123,6 +147,20 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
             f"{_images(skipped)} left, and you skipped {'it' if skipped == 1 else 'them all'}. "
             "Somebody else can label them, or take them back.",
             n_skipped_by_you=skipped,
+        )
+    waiting = Annotation.objects.filter(
+        author=user,
+        is_current=True,
+        image__project=project,
+        image__status=Image.Status.OPEN,
+        image__deleted_at=None,
+    ).count()
+    if waiting:
+        them = "it" if waiting == 1 else "them all"
+        return EmptyQueue(
+            "waiting",
+            f"{_images(waiting)} left, and you have labelled {them}: "
+            f"this project asks {counts['annotators_per_image']} people for each image.",
         )
     return EmptyQueue("done", f"All {counts['n_images']} images are labelled. Thank you!")
 
@@ -156,21 +194,44 @@ def last_annotations(project: Project, user: User, n: int) -> QuerySet[Annotatio
 
 
 def gallery(
-    project: Project, *, status: str = "", class_id: int | None = None, text: str = ""
+    project: Project,
+    *,
+    status: str = "",
+    class_id: int | None = None,
+    text: str = "",
+    disagreed: bool = False,
 ) -> QuerySet[Image]:
-    """Return the project's images, filtered, with their current annotations."""
+    """Return the project's images, filtered."""
     is_deleted = status == Image.DELETED
     images = Image.objects.filter(project=project, deleted_at__isnull=not is_deleted)
     if status and not is_deleted:
         images = images.filter(status=status)
     if class_id is not None:
-        said = Annotation.objects.filter(
-            image=OuterRef("pk"), is_current=True, regions__label_class=class_id
-        )
-        images = images.filter(Exists(said))
+        # From the class to its images: the other way a rare class is looked for in all of them.
+        said = AnnotationRegion.objects.filter(label_class=class_id, annotation__is_current=True)
+        images = images.filter(pk__in=said.order_by().values("annotation__image"))
     if text:
         images = images.filter(file_name__icontains=text)
+    if disagreed:
+        images = images.filter(pk__in=_disagreed(project))
     return images
+
+
+def _disagreed(project: Project) -> QuerySet[Any, Any]:
+    """Return the images that somebody says a class of which somebody else does not say."""
+    standing = Annotation.objects.filter(
+        image=OuterRef("annotation__image"), is_current=True
+    ).order_by()
+    n_people = standing.values("image").annotate(n=Count("pk")).values("n")
+    said = AnnotationRegion.objects.filter(
+        annotation__is_current=True, annotation__image__project=project
+    ).order_by()
+    return (
+        said.values("annotation__image", "label_class")
+        .annotate(n_votes=Count("annotation"), n_people=Subquery(n_people))
+        .filter(n_votes__lt=F("n_people"))
+        .values("annotation__image")
+    )
 
 
 def what_is_gone(image_id: int, class_ids: list[int]) -> str:
@@ -226,9 +287,9 @@ def changed_by(annotation: Annotation) -> dict[int, str]:
     }
 
 
-def current_annotations(images: list[Image]) -> dict[int, Annotation]:
-    """Return image id -> its earliest current annotation, with regions and author."""
-    found: dict[int, Annotation] = {}
+def current_annotations(images: list[Image]) -> dict[int, list[Annotation]]:
+    """Return image id -> its current annotations, the earliest first, with regions and author."""
+    found: dict[int, list[Annotation]] = {image.pk: [] for image in images}
     annotations = (
         Annotation.objects.filter(image__in=images, is_current=True)
         .select_related("author")
@@ -236,20 +297,14 @@ def current_annotations(images: list[Image]) -> dict[int, Annotation]:
         .order_by("pk")
     )
     for annotation in annotations:
-        found.setdefault(annotation.image_id, annotation)
+        found[annotation.image_id].append(annotation)
     return found
 
 
-def queue_counts(project: Project, now: datetime) -> dict[str, int]:
-    """Return how many images there are, labelled, open and on somebody's screen."""
-    counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)
-    leased = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
-    return {
-        "n_images": counts["n_images"],
-        "n_labelled": counts["n_labelled"],
-        "n_open": counts["n_images"] - counts["n_labelled"],
-        "n_leased": leased.aggregate(n=Count("pk"))["n"],
-    }
+def n_leased(project: Project, now: datetime) -> int:
+    """Return how many images are on somebody's screen."""
+    live = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
+    return live.order_by().values("image").distinct().count()
 
 
 def replays(project: Project) -> QuerySet[Replay]:
@@ -257,9 +312,14 @@ def replays(project: Project) -> QuerySet[Replay]:
     return Replay.objects.filter(project=project).select_related("job").order_by("-pk")
 
 
-def failed_jobs(project: Project) -> list[Job]:
-    """Return the newest job of each kind, where it has failed; rounds tell of themselves."""
-    newest: dict[str, Job] = {}
-    for job in Job.objects.filter(project=project).exclude(kind="round").order_by("-pk")[:50]:
-        newest.setdefault(job.kind, job)
-    return [job for job in newest.values() if job.state == Job.State.FAILED]
+def newest_jobs(project: Project) -> dict[str, Job]:
+    """Return the newest job of each kind, whatever became of it; rounds tell of themselves."""
+    newest = (
+        Job.objects.filter(project=project)
+        .exclude(kind="round")
+        .order_by()
+        .values("kind")
+        .annotate(newest=Max("pk"))
+        .values("newest")
+    )
+    return {job.kind: job for job in Job.objects.filter(pk__in=newest).order_by("-pk")}

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from annotator.api.serializers import StrictSerializer
+from annotator.labeling.models import MOST_ANNOTATORS
 from workqueue.models import QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
@@ -92,6 +93,9 @@ class SettingsPatch(StrictSerializer):
     exploration_share = serializers.FloatField(min_value=0, max_value=1, required=False)
     lease_minutes = serializers.IntegerField(min_value=1, max_value=1440, required=False)
     hold_leases = serializers.IntegerField(min_value=1, max_value=1000, required=False)
+    annotators_per_image = serializers.IntegerField(
+        min_value=1, max_value=MOST_ANNOTATORS, required=False
+    )
     training = serializers.ChoiceField(choices=QueueSettings.Training.choices, required=False)
     head = serializers.ChoiceField(choices=QueueSettings.Head.choices, required=False)
     spread_duplicates = serializers.BooleanField(required=False)

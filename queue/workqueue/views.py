@@ -19,11 +19,12 @@ from annotator.clock import database_now
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation, Image
-from annotator.labeling.presenters import present_annotation, present_image
+from annotator.labeling.models import Annotation, Image, Project
+from annotator.labeling.presenters import present_annotation
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, reports, requests, selectors, serializers, services
+from workqueue.agreement import agreement
 from workqueue.models import ModelVersion, QueueSettings, Round
 
 OUTCOME_MESSAGES = {
@@ -90,7 +91,7 @@ class SubmitView(APIView):
                     "created_at": answer["created_at"],
                 },
                 "image_id": answer["image"],
-                "message": _message(answer),
+                "message": _message(project, answer),
                 "status": presenters.present_status(project, database_now())
                 if project.access_role
                 else None,
@@ -121,10 +122,12 @@ def _project_of_label(request: Request, project_id: int) -> Any:
         return access.project_even_if_closed(person, project_id)
 
 
-def _message(answer: dict[str, Any]) -> str:
+def _message(project: Project, answer: dict[str, Any]) -> str:
     if answer["outcome"] == Annotation.Outcome.ORPHANED:
         gone = selectors.what_is_gone(answer["image"], answer["class_ids"])
         return f"{gone} meanwhile; your label is kept and counts when a lead brings it back."
+    if answer["outcome"] == Annotation.Outcome.SECOND and project.annotators_per_image > 1:
+        return "Enough other people labelled this image meanwhile; your label is kept as well."
     return OUTCOME_MESSAGES.get(answer["outcome"], "")
 
 
@@ -496,13 +499,17 @@ class ImagesView(APIView):
         needed = Role.LEAD if wanted["status"] == Image.DELETED else Role.ANNOTATOR
         project = access.project_for(person_of(request), project_id, needed)
         images = selectors.gallery(
-            project, status=wanted["status"], class_id=wanted["class"], text=wanted["q"]
+            project,
+            status=wanted["status"],
+            class_id=wanted["class"],
+            text=wanted["q"],
+            disagreed=wanted["agreement"] == ImageFilter.DIFFERS,
         )
         paging = NewestFirst()
         page = paging.paginate_queryset(images, request, view=self) or []
         annotations = selectors.current_annotations(page)
         return paging.get_paginated_response(
-            [present_image(image, annotations.get(image.pk)) for image in page]
+            [presenters.present_labelled(image, annotations[image.pk]) for image in page]
         )
 
 
@@ -609,6 +616,12 @@ class MetricsView(APIView):
     """The figures of the progress page."""
 
     def get(self, request: Request, project_id: int) -> Response:
-        """Return labels over time, the learning curve and the figures per class."""
+        """Return labels over time, the learning curve and the figures per class.
+
+        A lead also learns how far people agree.
+        """
         project = access.project_for(person_of(request), project_id)
-        return Response(reports.metrics(project))
+        metrics = reports.metrics(project)
+        if project.access_role >= Role.LEAD:
+            metrics["agreement"] = presenters.present_agreement(agreement(project))
+        return Response(metrics)

@@ -102,7 +102,7 @@ def labelled(project, images):
         AnnotationRegion(annotation=annotation, label_class=cat) for annotation in given
     )
     Image.objects.filter(project=project).update(status=Image.Status.LABELLED)
-    Project.objects.filter(pk=project.pk).update(n_labelled=MANY)
+    Project.objects.filter(pk=project.pk).update(n_labelled=MANY, n_labels=MANY)
     RankedImage.objects.update(is_done=True)
 
 

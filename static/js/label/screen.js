@@ -16,6 +16,7 @@ const EMPTY_TITLES = {
   done: "All done",
   leased: "Nothing free at the moment",
   skipped: "Only skipped images are left",
+  waiting: "The rest is for other people",
   no_images: "No images yet",
   sending: "One moment",
   error: "The queue cannot be reached",

@@ -15,12 +15,12 @@ document.addEventListener("click", (event) => {
   const tile = event.target.closest("[data-tile]");
   if (!tile) return;
   shown = tile;
-  const { display, name, facts, said, who, why, original } = tile.dataset;
+  const { display, name, facts, said, why, original } = tile.dataset;
   part("image").src = display;
   part("image").alt = name;
   part("name").textContent = name;
   part("facts").textContent = facts;
-  part("said").textContent = said ? `${said}, by ${who}` : who ? `No class fits, says ${who}` : "Not labelled yet";
+  part("said").textContent = said || "Not labelled yet";
   part("why").textContent = why;
   part("original").href = original;
   viewer.showModal();
