@@ -3,6 +3,7 @@
 const AHEAD = 5;
 const POLL_MS = 2000;
 const POLL_HIDDEN_MS = 10_000;
+const NOT_YOURS = "You are not a member of this project any more. What you had labelled before stays.";
 /** An empty queue is asked again this often even when nothing seems to have changed. */
 const LOOK_AGAIN_MS = 10_000;
 
@@ -131,7 +132,7 @@ export class QueueFeed extends EventTarget {
   /** Archived, or the person was removed: nothing more comes until that is taken back. */
   #closeIf(error) {
     if (![403, 404, 410].includes(error.status) || error.needsLogin || this.#closed) return;
-    this.#closed = { reason: "closed", sentence: error.message };
+    this.#closed = { reason: "closed", sentence: error.status === 410 ? error.message : NOT_YOURS };
     this.#buffer.clear();
     this.#tell("closed", this.#closed);
   }

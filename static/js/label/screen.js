@@ -93,6 +93,8 @@ export class LabelScreen {
     const waits = empty.reason === "error" ? " This page keeps trying; labels on their way are safe in this browser." : "";
     this.#find("empty-text").textContent = empty.sentence + free + waits;
     this.#page.querySelector("[data-do='unskip']").hidden = !empty.n_skipped_by_you;
+    this.#find("empty-progress").hidden = empty.reason === "closed";
+    this.#find("empty-home").hidden = empty.reason !== "closed";
     this.#find("empty-upload").hidden = empty.reason !== "no_images" || !this.#config.can_lead;
     this.say(`${this.#find("empty-title").textContent}. ${empty.sentence}`);
   }

@@ -25,7 +25,9 @@ export function showConflict(form, { loaded, mine, theirs, read }) {
   clearConflict(form);
   const button = form.querySelector("button:not([type='button'])");
   (button.closest(".row") ?? button).insertAdjacentElement("beforebegin", box);
+  // The button below it stays in sight too.
   box.scrollIntoView({ block: "nearest" });
+  button.scrollIntoView({ block: "nearest" });
 }
 
 export function clearConflict(form) {
