@@ -31,7 +31,7 @@ def test_whatever_people_do_the_queue_keeps_its_promises():
 def test_whatever_people_do_for_long_the_queue_keeps_its_promises():
     run_state_machine_as_test(
         QueueMachine,
-        settings=quick(max_examples=200, stateful_step_count=50, derandomize=False),
+        settings=quick(max_examples=60, stateful_step_count=50, derandomize=False),
     )
 
 
