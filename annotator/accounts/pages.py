@@ -13,8 +13,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from annotator.accounts import services, throttling
-from annotator.accounts.models import ApiToken, Role, User
+from annotator.accounts import selectors, services, throttling
+from annotator.accounts.models import Role, User
+
+PERSONAL_SCOPES = [
+    ("read", "Read"),
+    ("annotate", "Annotate"),
+    ("manage", "Manage: all I may do"),
+]
 
 
 class ThrottledAuthenticationForm(AuthenticationForm):
@@ -108,8 +114,9 @@ def _by_field(error: ValidationError) -> dict[str, list[str]]:
 @login_required
 def account(request: HttpRequest) -> HttpResponse:
     """Show the person's tokens and where to change the password."""
-    tokens = ApiToken.objects.filter(user=request.user.pk, revoked_at=None)
-    return render(request, "accounts/account.html", {"tokens": tokens})
+    user = User.objects.get(pk=request.user.pk or 0)
+    context = {"tokens": selectors.personal_tokens(user), "scopes": PERSONAL_SCOPES}
+    return render(request, "accounts/account.html", context)
 
 
 @login_required

@@ -9,7 +9,6 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,6 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     problem = _as_problem(error)
     if problem is None:
         return None
-    set_rollback()
     request = context["request"]
     body: dict[str, Any] = {
         "type": f"urn:annotator:problem:{problem.code}",

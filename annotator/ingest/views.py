@@ -16,13 +16,13 @@ from rest_framework import serializers
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
+from annotator.api.views import APIView
 from annotator.ingest import services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.labeling.presenters import present_image

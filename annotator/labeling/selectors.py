@@ -47,9 +47,9 @@ def project_cards(user: Any) -> list[ProjectCard]:
     ]
 
 
-def members(project: Project) -> list[Membership]:
-    """Return the members, leads first."""
-    return list(project.memberships.select_related("user"))
+def people(project: Project) -> list[Membership]:
+    """Return the members who are people, leads first."""
+    return list(project.memberships.filter(user__service_of=None).select_related("user"))
 
 
 def open_invitations(project: Project, now: Any) -> list[Invitation]:

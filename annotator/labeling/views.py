@@ -6,7 +6,6 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts import services as accounts
@@ -15,6 +14,7 @@ from annotator.accounts.models import Invitation, Membership, Role
 from annotator.api.paging import NewestFirst
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
+from annotator.api.views import APIView
 from annotator.events.models import Event
 from annotator.labeling import serializers, services
 from annotator.labeling.models import Image, LabelClass
@@ -56,7 +56,7 @@ class ProjectsView(APIView):
         """Create a project; its creator is its lead."""
         body = body_of(request, serializers.ProjectIn)
         try:
-            project = services.create_project(actor=person_of(request), **body)
+            project = services.create_project(actor=access.human_of(request), **body)
         except services.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
         return Response(present_project(project, Role.LEAD), status=201)
@@ -201,6 +201,7 @@ def _member(membership: Membership) -> dict[str, Any]:
         "user_id": membership.user_id,
         "username": membership.user.username,
         "name": membership.user.shown_name,
+        "is_service": membership.user.service_of_id is not None,
         "role": Role(membership.role).label.lower(),
         "since": membership.created_at.isoformat(),
     }
@@ -265,16 +266,17 @@ class EventsView(APIView):
         """Return the events after an id, oldest first."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         after = _whole_number(request.query_params.get("after", "0"))
-        found = Event.objects.filter(project=project_id, pk__gt=after).order_by("pk")
+        found = Event.objects.filter(project=project_id, pk__gt=after).select_related("actor")
         events = [
             {
                 "id": event.pk,
                 "kind": event.kind,
                 "actor": event.actor_id,
+                "actor_name": event.actor.shown_name if event.actor else None,
                 "payload": event.payload,
                 "at": event.at.isoformat(),
             }
-            for event in found[:EVENTS_AT_ONCE]
+            for event in found.order_by("pk")[:EVENTS_AT_ONCE]
         ]
         return Response({"results": events, "after": events[-1]["id"] if events else after})
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import Count
 from django.db.models.functions import TruncDate
 
+from annotator.accounts.models import User
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
 from workqueue.heuristics import title_of
@@ -169,15 +170,9 @@ def per_person(project: Project) -> list[dict[str, Any]]:
     """Return how many images each person has labelled."""
     counts = (
         Annotation.objects.filter(image__project=project, is_current=True)
-        .values("author__username", "author__first_name", "author__last_name")
+        .values("author")
         .annotate(n=Count("pk"))
         .order_by("-n")
     )
-    return [
-        {
-            "name": f"{row['author__first_name']} {row['author__last_name']}".strip()
-            or row["author__username"],
-            "n_labels": row["n"],
-        }
-        for row in counts
-    ]
+    people = User.objects.in_bulk([row["author"] for row in counts])
+    return [{"name": people[row["author"]].shown_name, "n_labels": row["n"]} for row in counts]

@@ -6,13 +6,13 @@ from typing import Any
 
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
-from annotator.accounts.models import Role
+from annotator.accounts.models import Role, Scope
 from annotator.api.paging import ByPosition, NewestFirst
 from annotator.api.problems import Problem
+from annotator.api.views import APIView
 from annotator.clock import database_now
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
@@ -32,6 +32,8 @@ OUTCOME_MESSAGES = {
 
 class ClaimView(APIView):
     """Getting images to label."""
+
+    write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
         """Lease the best free images."""
@@ -53,6 +55,8 @@ class ClaimView(APIView):
 
 class SubmitView(APIView):
     """Giving a label."""
+
+    write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
         """Keep the label; the same key again gets the same answer."""
@@ -116,6 +120,8 @@ def _idempotency_key(request: Request, body: dict[str, Any]) -> str:
 class UndoView(APIView):
     """Taking a label back."""
 
+    write_scope = Scope.ANNOTATE
+
     def post(self, request: Request, project_id: int) -> Response:
         """Withdraw one of the person's last labels and lease its image to them again."""
         project = access.project_for(person_of(request), project_id)
@@ -163,6 +169,7 @@ class PersonReleaseView(APIView):
 class LeaseView(APIView):
     """One lease of the person: ``heartbeat``, ``release`` or ``skip``."""
 
+    write_scope = Scope.ANNOTATE
     action = ""
 
     def post(self, request: Request, project_id: int, token: str) -> Response:
@@ -193,6 +200,8 @@ class LeaseView(APIView):
 
 class UnskipView(APIView):
     """Taking skipped images back."""
+
+    write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
         """Bring skipped images back: that of one lease, leased again, or all into the queue."""
@@ -449,6 +458,8 @@ class MyAnnotationsView(APIView):
 
 class AnnotationView(APIView):
     """One label."""
+
+    write_scope = Scope.ANNOTATE
 
     def put(self, request: Request, annotation_id: int) -> Response:
         """Replace it by one with other classes; the former stays in the history."""

@@ -1,0 +1,19 @@
+"""Reads of people and tokens."""
+
+from django.db.models import QuerySet
+
+from annotator.accounts.models import ApiToken, User
+
+
+def personal_tokens(user: User) -> QuerySet[ApiToken]:
+    """Return the person's tokens that were not revoked, the newest first."""
+    return ApiToken.objects.filter(user=user, revoked_at=None).order_by("-pk")
+
+
+def service_tokens(project_id: int) -> QuerySet[ApiToken]:
+    """Return the tokens of the project's services that were not revoked, the newest first."""
+    return (
+        ApiToken.objects.filter(user__service_of=project_id, revoked_at=None)
+        .select_related("user", "created_by")
+        .order_by("-pk")
+    )

@@ -1,0 +1,45 @@
+"""The base of every view of the API."""
+
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import views
+from rest_framework.request import Request
+
+from annotator.accounts import services as accounts
+from annotator.accounts.models import Scope
+from annotator.accounts.secrets import is_well_formed
+from annotator.api.problems import Problem
+
+TOKEN_PARAMETERS = {"token", "access_token", "api_key", "auth_token"}
+
+
+class APIView(views.APIView):
+    """A view of the API: DRF's, and what every route of ours promises."""
+
+    # What a token needs for the writes of this view.
+    write_scope = Scope.MANAGE
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check who asks and what every request has to look like.
+
+        Raises:
+            Problem: the request is refused.
+        """
+        _refuse_token_in_address(request)
+        super().initial(request, *args, **kwargs)
+
+
+def _refuse_token_in_address(request: Request) -> None:
+    # Addresses are kept by proxies, logs and browsers: a secret in one has leaked.
+    for name, value in request.query_params.items():
+        if is_well_formed(str(value)):
+            accounts.note_token_in_address(secret=str(value), now=timezone.now())
+        elif name not in TOKEN_PARAMETERS:
+            continue
+        raise Problem(
+            400,
+            "token-in-address",
+            "A token must never stand in an address. Send it in the header Authorization, "
+            "and replace this one: it may be in a log by now.",
+        )
