@@ -8,6 +8,18 @@ from rest_framework.test import APIClient
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-golden", action="store_true", help="write the files in tests/golden anew"
+    )
+
+
+@pytest.fixture
+def write_golden(request) -> bool:
+    """Whether the reviewed answers are to be written anew."""
+    return request.config.getoption("--write-golden")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real image sets; tests that need it are skipped without it."""
