@@ -148,3 +148,20 @@ class ApiToken(models.Model):
     def is_expired(self) -> bool:
         """Whether its time is over."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
+
+
+class RateCount(models.Model):
+    """How often something was done in one window of time; what the web processes share."""
+
+    key = models.CharField(max_length=100)
+    window = models.BigIntegerField(help_text="its start, in seconds since 1970")
+    n = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["key", "window"], name="one_count_per_window")
+        ]
+        indexes = [models.Index(fields=["window"], name="rate_count_window")]
+
+    def __str__(self) -> str:
+        return f"{self.n} times {self.key}"

@@ -11,7 +11,15 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from annotator.accounts import hooks
-from annotator.accounts.models import ApiToken, Invitation, Membership, Role, Scope, User
+from annotator.accounts.models import (
+    ApiToken,
+    Invitation,
+    Membership,
+    RateCount,
+    Role,
+    Scope,
+    User,
+)
 from annotator.accounts.secrets import (
     PERSONAL,
     PREFIX_SHOWN,
@@ -355,3 +363,23 @@ def join_as_new_user(
     events.record(kind="user.created", project_id=None, actor_id=user.pk, payload={})
     accept_invitation(secret=secret, user=user, now=now)
     return user
+
+
+@transaction.atomic
+def add_to_count(*, key: str, window: int, n: int = 1) -> int:
+    """Count ``n`` more in the window and return how many there are, counting every process."""
+    row = RateCount.objects.filter(key=key, window=window)
+    if not row.update(n=F("n") + n):
+        RateCount.objects.get_or_create(key=key, window=window)
+        row.update(n=F("n") + n)
+    return row.values_list("n", flat=True).get()
+
+
+def forget_count(*, key: str, window: int) -> None:
+    """Start again at nought."""
+    RateCount.objects.filter(key=key, window=window).delete()
+
+
+def forget_old_counts(*, before: datetime) -> None:
+    """Drop the windows that began before a time."""
+    RateCount.objects.filter(window__lt=int(before.timestamp())).delete()

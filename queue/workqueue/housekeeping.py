@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 
+from annotator.accounts import services as accounts
 from annotator.ingest import services as ingest
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image, Project
@@ -15,6 +16,8 @@ from workqueue.requests import request_embedding, request_round_if_due
 RANKINGS_KEPT = 20
 # A broken upload can be gone on with for so long.
 UPLOADS_KEPT = timedelta(days=2)
+# Longer than any limit looks back.
+COUNTS_KEPT = timedelta(hours=1)
 
 
 def keep_house(*, now: datetime) -> None:
@@ -26,6 +29,7 @@ def keep_house(*, now: datetime) -> None:
     _find_lost_rounds()
     _drop_old_positions(now)
     _drop_orphan_rankings(now)
+    accounts.forget_old_counts(before=now - COUNTS_KEPT)
     ingest.sweep_uploads(before=now - UPLOADS_KEPT)
 
 
