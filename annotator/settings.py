@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "annotator",
     "annotator.events",
     "annotator.accounts",
+    "annotator.api",
     "annotator.jobs",
     "annotator.labeling",
     "annotator.ingest",

@@ -83,7 +83,7 @@ def address_of(request: HttpRequest) -> str:
         *(entry.strip() for entry in forwarded),
         str(request.META.get("REMOTE_ADDR", "")),
     ]
-    text = seen[max(len(seen) - 1 - settings.PROXIES, 0)]
+    text = str(seen[max(len(seen) - 1 - settings.PROXIES, 0)])
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -97,7 +97,8 @@ class LoginAttempt:
     """One try of a password, counted before the password is looked at.
 
     Counted are the tries of a name from an address, and all tries from the address that this lets
-    through: the first stops guessing, the second trying one password on many names. Nobody else is locked out by either.
+    through: the first stops guessing, the second trying one password on many names. Nobody else is
+    locked out by either.
     """
 
     def __init__(self, *, username: str, address: str) -> None:

@@ -44,6 +44,8 @@ class MeView(APIView):
 class TokensView(APIView):
     """The person's API tokens."""
 
+    secret_fields = ("token",)
+
     def get(self, request: Request) -> Response:
         """List them without their secrets."""
         tokens = selectors.personal_tokens(human_of(request))
@@ -75,6 +77,8 @@ class TokenView(APIView):
 
 class ServiceTokensView(APIView):
     """The tokens of a project's services."""
+
+    secret_fields = ("token",)
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them without their secrets."""

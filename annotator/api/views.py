@@ -9,8 +9,10 @@ from rest_framework.request import Request
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Scope
 from annotator.accounts.secrets import is_well_formed
+from annotator.api.idempotency import answer_once
 from annotator.api.problems import Problem
 
+WRITES = {"post", "put", "patch", "delete"}
 TOKEN_PARAMETERS = {"token", "access_token", "api_key", "auth_token"}
 
 
@@ -19,6 +21,10 @@ class APIView(views.APIView):
 
     # What a token needs for the writes of this view.
     write_scope = Scope.MANAGE
+    # Whether an idempotency key is for us; views whose writes can be repeated anyway say no.
+    answers_once = True
+    # What an answer shows once: it is not stored with the answer to an idempotency key.
+    secret_fields: tuple[str, ...] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check who asks and what every request has to look like.
@@ -28,6 +34,11 @@ class APIView(views.APIView):
         """
         _refuse_token_in_address(request)
         super().initial(request, *args, **kwargs)
+        method = (request.method or "").lower()
+        if self.answers_once and method in WRITES and "Idempotency-Key" in request.headers:
+            handler = getattr(self, method, self.http_method_not_allowed)
+            # DRF looks the handler up next.
+            setattr(self, method, answer_once(handler, self.secret_fields))
 
 
 def _refuse_token_in_address(request: Request) -> None:

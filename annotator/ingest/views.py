@@ -43,6 +43,8 @@ class KnownIn(StrictSerializer):
 class ImagesUploadView(APIView):
     """Adding pictures, a few per request."""
 
+    answers_once = False  # the same bytes are the same image
+
     def get_parsers(self) -> list[BaseParser]:
         """Take multipart bodies."""
         return [MultiPartParser()]
@@ -112,6 +114,8 @@ def _tus(status: int, **headers: str) -> Response:
 class UploadsView(APIView):
     """Beginning an upload in pieces (tus 1.0, https://tus.io/protocols/resumable-upload)."""
 
+    answers_once = False  # one begun twice is swept away
+
     def options(self, request: Any, *_: Any, **__: Any) -> Response:
         """Say what is supported."""
         return _tus(
@@ -143,6 +147,7 @@ class UploadsView(APIView):
 class UploadView(APIView):
     """One upload in pieces."""
 
+    answers_once = False  # the offset tells a repeated piece
     parser_classes = [RawParser]
 
     def head(self, request: Request, project_id: int, key: UUID) -> Response:

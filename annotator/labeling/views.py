@@ -210,6 +210,8 @@ def _member(membership: Membership) -> dict[str, Any]:
 class InvitationsView(APIView):
     """The open invitations of a project."""
 
+    secret_fields = ("url",)
+
     def get(self, request: Request, project_id: int) -> Response:
         """List those that can still be used."""
         access.project_for(person_of(request), project_id, Role.LEAD)

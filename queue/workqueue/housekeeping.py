@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 
 from annotator.accounts import services as accounts
+from annotator.api import services as api
 from annotator.ingest import services as ingest
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image, Project
@@ -16,6 +17,8 @@ from workqueue.requests import request_embedding, request_round_if_due
 RANKINGS_KEPT = 20
 # A broken upload can be gone on with for so long.
 UPLOADS_KEPT = timedelta(days=2)
+# A program that was cut off sends its request again within this.
+ANSWERS_KEPT = timedelta(days=1)
 # Longer than any limit looks back.
 COUNTS_KEPT = timedelta(hours=1)
 
@@ -29,6 +32,7 @@ def keep_house(*, now: datetime) -> None:
     _find_lost_rounds()
     _drop_old_positions(now)
     _drop_orphan_rankings(now)
+    api.forget_answers(before=now - ANSWERS_KEPT)
     accounts.forget_old_counts(before=now - COUNTS_KEPT)
     ingest.sweep_uploads(before=now - UPLOADS_KEPT)
 

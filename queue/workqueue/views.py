@@ -56,6 +56,7 @@ class ClaimView(APIView):
 class SubmitView(APIView):
     """Giving a label."""
 
+    answers_once = False  # its own keys are kept for ever, with the label
     write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
