@@ -8,6 +8,8 @@ from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
+from annotator.api.problems import Problem
+
 MAX_DEPTH = 32
 
 
@@ -30,10 +32,12 @@ class StrictJSONParser(BaseParser):
 
         Raises:
             ParseError: the body is not JSON as this API accepts it.
+            Problem: it is too large.
         """
         body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
         if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise ParseError("The body is too large.")
+            limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024**2
+            raise Problem(413, "too-large", f"A body may have at most {limit} MB.")
         try:
             text = body.decode("utf-8")
             _check_depth(text)
