@@ -15,5 +15,6 @@ def service_tokens(project_id: int) -> QuerySet[ApiToken]:
     return (
         ApiToken.objects.filter(user__service_of=project_id, revoked_at=None)
         .select_related("user", "created_by")
+        .prefetch_related("user__memberships")
         .order_by("-pk")
     )

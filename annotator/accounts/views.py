@@ -8,8 +8,9 @@ from rest_framework.response import Response
 
 from annotator.accounts import access, selectors, services
 from annotator.accounts.access import human_of, person_of
-from annotator.accounts.models import ApiToken, Membership, Role, Scope
+from annotator.accounts.models import ApiToken, Role, Scope
 from annotator.accounts.serializers import ServiceTokenIn, TokenIn
+from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
@@ -44,12 +45,12 @@ class MeView(APIView):
 class TokensView(APIView):
     """The person's API tokens."""
 
+    parameters = PAGED
     secret_fields = ("token",)
 
     def get(self, request: Request) -> Response:
         """List them without their secrets."""
-        tokens = selectors.personal_tokens(human_of(request))
-        return Response({"results": [_present(token) for token in tokens]})
+        return page_of(request, selectors.personal_tokens(human_of(request)), _present)
 
     def post(self, request: Request) -> Response:
         """Create one; its secret is in the answer and nowhere else."""
@@ -78,12 +79,13 @@ class TokenView(APIView):
 class ServiceTokensView(APIView):
     """The tokens of a project's services."""
 
+    parameters = PAGED
     secret_fields = ("token",)
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them without their secrets."""
         access.project_for(person_of(request), project_id, Role.LEAD)
-        return Response({"results": _present_all(project_id)})
+        return page_of(request, selectors.service_tokens(project_id), _present_of_service)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Create one; its secret is in the answer and nowhere else."""
@@ -95,8 +97,8 @@ class ServiceTokensView(APIView):
             made_with=_made_with(request),
             **_body_of(request, ServiceTokenIn),
         )
-        (shown,) = [entry for entry in _present_all(project_id) if entry["id"] == created.pk]
-        return Response({**shown, "token": created.secret}, status=201)
+        token = selectors.service_tokens(project_id).get(pk=created.pk)
+        return Response({**_present_of_service(token), "token": created.secret}, status=201)
 
 
 class ServiceTokenView(APIView):
@@ -127,18 +129,12 @@ def _present(token: ApiToken) -> dict[str, object]:
     }
 
 
-def _present_all(project_id: int) -> list[dict[str, object]]:
-    roles = dict(
-        Membership.objects.filter(project=project_id, user__service_of=project_id).values_list(
-            "user_id", "role"
-        )
-    )
-    return [
-        {
-            **_present(token),
-            "user_id": token.user_id,
-            "role": Role(roles[token.user_id]).label.lower() if token.user_id in roles else None,
-            "created_by": token.created_by.shown_name if token.created_by else None,
-        }
-        for token in selectors.service_tokens(project_id)
-    ]
+def _present_of_service(token: ApiToken) -> dict[str, object]:
+    # A service has one membership at most, and those of all are fetched at once.
+    roles = [Role(entry.role).label.lower() for entry in token.user.memberships.all()]
+    return {
+        **_present(token),
+        "user_id": token.user_id,
+        "role": roles[0] if roles else None,
+        "created_by": token.created_by.shown_name if token.created_by else None,
+    }

@@ -1,6 +1,7 @@
 """A JSON parser that refuses what would poison a row or a process."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -91,5 +92,10 @@ def _check_strings(value: Any) -> None:
     elif isinstance(value, list):
         for entry in value:
             _check_strings(entry)
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**63 - 1:
+    elif isinstance(value, float | int) and _is_out_of_range(value):
         raise ParseError("A number is out of range.")
+
+
+def _is_out_of_range(value: float) -> bool:
+    # 1e400 is read as infinity.
+    return not math.isfinite(value) if isinstance(value, float) else abs(value) > 2**63 - 1

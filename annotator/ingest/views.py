@@ -20,6 +20,7 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
@@ -148,6 +149,7 @@ class UploadView(APIView):
     """One upload in pieces."""
 
     answers_once = False  # the offset tells a repeated piece
+    without_body = ()
     parser_classes = [RawParser]
 
     def head(self, request: Request, project_id: int, key: UUID) -> Response:
@@ -217,11 +219,13 @@ def _metadata(request: Request) -> dict[str, str]:
 class ImportsView(APIView):
     """The zips of a project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
-        """List the newest ones."""
+        """List them, newest first."""
         access.project_for(person_of(request), project_id, Role.LEAD)
         imports = Import.objects.filter(project=project_id).select_related("job", "upload")
-        return Response({"results": [_present(entry) for entry in imports[:20]]})
+        return page_of(request, imports, _present)
 
 
 class ImportView(APIView):
@@ -262,6 +266,8 @@ def _csv_line(*fields: str) -> str:
 
 class ImportCancelView(APIView):
     """Stopping a zip."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, project_id: int, import_id: int) -> Response:
         """Stop unpacking; what was added stays."""

@@ -11,7 +11,7 @@ from annotator.accounts import access
 from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
-from annotator.api.paging import NewestFirst
+from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
@@ -40,16 +40,16 @@ def query_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, 
 class ProjectsView(APIView):
     """The projects of the person, and a way to make one."""
 
+    parameters = PAGED
+
     def get(self, request: Request) -> Response:
         """List the person's projects, newest first."""
-        paging = NewestFirst()
-        projects = access.visible_projects(person_of(request)).prefetch_related("classes")
-        page = paging.paginate_queryset(projects, request, view=self)
-        return paging.get_paginated_response(
-            [
-                present_project(entry, access.role_in(person_of(request), entry.pk))
-                for entry in page or []
-            ]
+        person = person_of(request)
+        projects = access.visible_projects(person).prefetch_related("classes")
+        return page_of(
+            request,
+            projects,
+            lambda entry: present_project(entry, access.role_in(person, entry.pk)),
         )
 
     def post(self, request: Request) -> Response:
@@ -87,11 +87,13 @@ class ProjectView(APIView):
 class ClassesView(APIView):
     """The label set of a project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the classes in their order."""
         project = access.project_for(person_of(request), project_id)
         living = project.classes.filter(deleted_at=None)
-        return Response({"results": [present_class(entry) for entry in living]})
+        return page_of(request, living, present_class, InTheirOrder())
 
     def post(self, request: Request, project_id: int) -> Response:
         """Add a class."""
@@ -153,11 +155,13 @@ class ImageView(APIView):
 class MembersView(APIView):
     """Who is in the project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the members with their roles."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         members = Membership.objects.filter(project=project_id).select_related("user")
-        return Response({"results": [_member(entry) for entry in members]})
+        return page_of(request, members, _member)
 
 
 class MemberView(APIView):
@@ -210,6 +214,7 @@ def _member(membership: Membership) -> dict[str, Any]:
 class InvitationsView(APIView):
     """The open invitations of a project."""
 
+    parameters = PAGED
     secret_fields = ("url",)
 
     def get(self, request: Request, project_id: int) -> Response:
@@ -218,7 +223,7 @@ class InvitationsView(APIView):
         living = Invitation.objects.filter(
             project=project_id, revoked_at=None, uses_left__gt=0, expires_at__gt=timezone.now()
         )
-        return Response({"results": [_invitation(entry) for entry in living]})
+        return page_of(request, living, _invitation)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Create one; its link is in the answer and nowhere else."""
@@ -264,10 +269,13 @@ def _invitation(invitation: Invitation) -> dict[str, Any]:
 class EventsView(APIView):
     """The feed of everything that happened in a project."""
 
+    parameters = ("after", "limit")
+
     def get(self, request: Request, project_id: int) -> Response:
         """Return the events after an id, oldest first."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         after = _whole_number(request.query_params.get("after", "0"))
+        limit = limit_of(request, EVENTS_AT_ONCE)
         found = Event.objects.filter(project=project_id, pk__gt=after).select_related("actor")
         events = [
             {
@@ -278,7 +286,7 @@ class EventsView(APIView):
                 "payload": event.payload,
                 "at": event.at.isoformat(),
             }
-            for event in found.order_by("pk")[:EVENTS_AT_ONCE]
+            for event in found.order_by("pk")[:limit]
         ]
         return Response({"results": events, "after": events[-1]["id"] if events else after})
 

@@ -49,7 +49,7 @@ def test_a_number_too_large_for_the_database_is_no_such_page(client_of):
         cursor(f"p={HUGE}"),
         cursor("o=9999999999999999999"),
         "q=%00",
-        "page_size=99999999999999999999",
+        "limit=99999999999999999999",
     ],
 )
 def test_a_query_that_means_nothing_is_refused_or_left_out(client_of, query):
