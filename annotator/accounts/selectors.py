@@ -2,7 +2,7 @@
 
 from django.db.models import QuerySet
 
-from annotator.accounts.models import ApiToken, User
+from annotator.accounts.models import ApiToken, Membership, Role, User
 
 
 def personal_tokens(user: User) -> QuerySet[ApiToken]:
@@ -18,3 +18,11 @@ def service_tokens(project_id: int) -> QuerySet[ApiToken]:
         .prefetch_related("user__memberships")
         .order_by("-pk")
     )
+
+
+def roles_of(user: User) -> list[tuple[int, Role]]:
+    """Return the person's memberships of living projects, the newest project first."""
+    found = Membership.objects.filter(user=user, project__deleted_at=None).order_by("-project")
+    if user.service_of_id:
+        found = found.filter(project=user.service_of_id)
+    return [(entry.project_id, Role(entry.role)) for entry in found]

@@ -15,6 +15,8 @@ from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
 
+ROLES_SHOWN = 200
+
 
 def _body_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
     parsed = serializer(data=request.data)
@@ -30,14 +32,23 @@ class MeView(APIView):
     """Who is asking."""
 
     def get(self, request: Request) -> Response:
-        """Show the signed-in person."""
+        """Show who is signed in, where they have which role, and what their token may do."""
         user = person_of(request)
+        token = _made_with(request)
+        roles = selectors.roles_of(user)
         return Response(
             {
                 "id": user.pk,
                 "username": user.username,
                 "name": user.shown_name,
                 "is_admin": user.is_superuser,
+                "is_service": user.service_of_id is not None,
+                "n_projects": access.visible_projects(user).count(),
+                "roles": [
+                    {"project_id": project_id, "role": role.label.lower()}
+                    for project_id, role in roles[:ROLES_SHOWN]
+                ],
+                "token": _present(token) if token else None,
             }
         )
 

@@ -322,3 +322,25 @@ def test_the_pages_show_tokens_with_what_they_may_and_until_when(project, client
     seen = client.get(reverse("people", args=[project.pk])).content.decode()
     assert "Service tokens" not in seen
     assert "anns_" not in seen
+
+
+def test_who_asks_learns_their_roles_and_what_the_token_may(project, client_of):
+    person = make_member(project, Role.REVIEWER)
+    gone = make_project()
+    Membership.objects.create(project=gone, user=person, role=Role.LEAD)
+    gone.deleted_at = now()
+    gone.save()
+    secret = token_of(person, Scope.ANNOTATE, lifetime=HOUR)
+
+    asked = signed_in(secret).get("/api/v1/me/").json()
+
+    assert (asked["n_projects"], asked["is_service"], asked["is_admin"]) == (1, False, False)
+    assert asked["roles"] == [{"project_id": project.pk, "role": "reviewer"}]
+    token = ApiToken.objects.get()
+    assert asked["token"]["scope"] == "annotate"
+    assert asked["token"]["expires_at"] == token.expires_at.isoformat()
+    assert secret not in str(asked)
+    assert client_of(person).get("/api/v1/me/").json()["token"] is None
+    service = signed_in(service_of(project)).get("/api/v1/me/").json()
+    assert (service["is_service"], service["name"]) == (True, "Vendor (service)")
+    assert service["roles"] == [{"project_id": project.pk, "role": "annotator"}]
