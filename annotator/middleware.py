@@ -1,4 +1,7 @@
-"""One header that ties an answer to its log lines, and the page of an archived project."""
+"""Headers of every answer: what ties it to its log lines, and how much of a limit is left.
+
+And the page of an archived project.
+"""
 
 import uuid
 from collections.abc import Callable
@@ -40,3 +43,17 @@ class ArchivedProjects:
         project = error.project
         context = {"project": project, "can_lead": project.access_role == Role.LEAD}
         return render(request, "labeling/archived.html", context, status=410)
+
+
+def rate_limit(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Send what the API has counted (see ``annotator.accounts.throttling``), with errors too."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        for name, value in request.META.get("annotator.rate_limit", {}).items():
+            response[name] = value
+        return response
+
+    return middleware

@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "annotator",
     "annotator.events",
     "annotator.accounts",
+    "annotator.api",
     "annotator.jobs",
     "annotator.labeling",
     "annotator.ingest",
@@ -47,6 +48,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "annotator.middleware.request_id",
+    "annotator.middleware.rate_limit",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -177,12 +179,26 @@ REST_FRAMEWORK = {
         "annotator.accounts.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "annotator.accounts.permissions.HasScope",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": ["annotator.accounts.throttling.RequestRate"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["annotator.api.parsers.StrictJSONParser"],
     "EXCEPTION_HANDLER": "annotator.api.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
 }
+
+# Requests a minute of one person or service; 0 is no limit. Labeling as fast as a hand can takes a
+# few hundred.
+REQUEST_RATES = {
+    "api": environment.number("API_RATE", 6000),
+    "browser": environment.number("BROWSER_RATE", 12_000),
+}
+LOGIN_FAILURES = environment.number("LOGIN_FAILURES", 10)
+LOGIN_FAILURES_PER_ADDRESS = environment.number("LOGIN_FAILURES_PER_ADDRESS", 100)
+PROXIES = environment.number("PROXIES", 0)
 
 # --- Background work --------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ _api = [
     re_path(r"^.*$", no_such_route),
 ]
 
+handler400 = "annotator.api.fallback.bad_request"
+handler500 = "annotator.api.fallback.server_error"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("health/live", health.live, name="health_live"),
     path("health/ready", health.ready, name="health_ready"),

@@ -5,7 +5,21 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
+from annotator.accounts import throttling
+
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-golden", action="store_true", help="write the files in tests/golden anew"
+    )
+
+
+@pytest.fixture
+def write_golden(request) -> bool:
+    """Whether the reviewed answers are to be written anew."""
+    return request.config.getoption("--write-golden")
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +53,12 @@ def _a_test_leaves_no_history():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operations, "sql_flush", sql_flush)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_asked_yet():
+    """Users of different tests have the same numbers: forget what was counted for them."""
+    throttling.rates.clear()
 
 
 @pytest.fixture

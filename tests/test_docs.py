@@ -1,9 +1,11 @@
+import ast
 import re
 from pathlib import Path
 
 from django.apps import apps
 
 import annotator.operations.checks  # noqa: F401 - fills the doctor's registry
+from annotator.api.problems import FRAMEWORK_CODES
 from annotator.operations import doctor
 from workqueue.heuristics import HEURISTICS
 
@@ -27,7 +29,7 @@ def test_every_setting_of_the_environment_is_in_the_table():
 
 def test_every_model_is_in_the_glossary():
     glossary = (DOCS / "glossary.md").read_text()
-    ours = ("accounts", "events", "ingest", "jobs", "labeling", "workqueue")
+    ours = ("accounts", "api", "events", "ingest", "jobs", "labeling", "workqueue")
     models = [model.__name__ for label in ours for model in apps.get_app_config(label).get_models()]
 
     assert [name for name in models if f"**{name}**" not in glossary] == []
@@ -51,6 +53,28 @@ def test_every_check_of_the_doctor_is_in_the_table():
     table = (DOCS / "operations.md").read_text().split("## Doctor")[1].split("## Backup")[0]
 
     assert [name for name in doctor.names() if name not in table] == []
+
+
+def _problems_of(path):
+    """Yield (status, code) of every problem a module can raise; both are literals."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Problem":
+            status = ast.unparse(node.args[0]).rpartition("HTTP_")[2][:3]
+            if status == "err":  # what the framework raises, listed below
+                continue
+            assert isinstance(node.args[1], ast.Constant), f"{path.name}:{node.lineno}"
+            yield int(status), node.args[1].value
+
+
+def test_every_error_code_is_in_the_table_and_the_table_has_no_other():
+    modules = [p for folder in ("annotator", "queue") for p in (ROOT / folder).rglob("*.py")]
+    raised = {problem for path in modules for problem in _problems_of(path)}
+    raised |= set(FRAMEWORK_CODES.items())
+    table = (DOCS / "api.md").read_text().split("## Errors")[1].split("## ")[0]
+
+    listed = re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", table, re.MULTILINE)
+
+    assert sorted((int(status), code) for code, status in listed) == sorted(raised)
 
 
 def test_links_between_documents_lead_somewhere():

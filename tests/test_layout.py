@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APP_NAMES = ("accounts", "events", "ingest", "jobs", "labeling", "operations")
+APP_NAMES = ("accounts", "api", "events", "ingest", "jobs", "labeling", "operations")
 APPS = [
     *(ROOT / "annotator" / name for name in APP_NAMES),
     ROOT / "queue" / "workqueue",

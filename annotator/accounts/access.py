@@ -49,11 +49,28 @@ def person_of(request: Request) -> User:
     return request.user
 
 
+def human_of(request: Request) -> User:
+    """Return the person who is signed in, for what is not about one project.
+
+    Raises:
+        NotAuthenticated: nobody is.
+        PermissionDenied: it is a service.
+    """
+    person = person_of(request)
+    if person.service_of_id:
+        raise PermissionDenied(
+            "A service token acts in its project alone. Use a personal token for this."
+        )
+    return person
+
+
 def visible_projects(user: Any) -> QuerySet[Any]:
     """Return the living projects the user is a member of (all for a site admin)."""
     projects = apps.get_model("labeling", "Project")._default_manager.filter(deleted_at=None)
     if user.is_superuser:
         return projects
+    if user.service_of_id:
+        projects = projects.filter(pk=user.service_of_id)
     return projects.filter(memberships__user=user)
 
 
@@ -66,9 +83,11 @@ def archived_projects(user: Any) -> QuerySet[Any]:
 
 
 def role_in(user: Any, project_id: int) -> Role | None:
-    """Return the user's role in the project; a site admin is a lead everywhere."""
+    """Return the user's role; a site admin is a lead everywhere, a service has one project."""
     if user.is_superuser:
         return Role.LEAD
+    if user.service_of_id not in {None, project_id}:
+        return None
     value = (
         Membership.objects.filter(user=user, project_id=project_id)
         .values_list("role", flat=True)

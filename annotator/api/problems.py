@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import InterfaceError, OperationalError
-from django.http import Http404
+from django.http import Http404, HttpRequest
 from rest_framework import exceptions, status
+from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,22 @@ TITLES = {
     422: "The request makes no sense here",
     428: "A condition is required",
     429: "Too many requests",
+    500: "The server made a mistake",
     503: "Busy",
     507: "Out of storage",
 }
 
+
+# The codes of what Django REST framework refuses by itself, by status.
+FRAMEWORK_CODES = {
+    400: "parse-error",
+    401: "not-authenticated",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    406: "not-acceptable",
+    415: "unsupported-type",
+}
 
 DATABASE_WAIT_S = 1
 
@@ -60,8 +72,19 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     problem = _as_problem(error)
     if problem is None:
         return None
-    set_rollback()
-    request = context["request"]
+    body = body_of(problem, context["request"])
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None) or problem.wait:
+        headers["Retry-After"] = str(int(wait) + 1)
+    return Response(
+        body, status=problem.status_code, headers=headers, content_type="application/problem+json"
+    )
+
+
+def body_of(problem: Problem, request: Request | HttpRequest) -> dict[str, Any]:
+    """Return the body of a problem+json answer."""
     body: dict[str, Any] = {
         "type": f"urn:annotator:problem:{problem.code}",
         "title": TITLES.get(problem.status_code, "Error"),
@@ -74,14 +97,7 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     }
     if problem.errors:
         body["errors"] = problem.errors
-    headers = {}
-    if challenge := getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None) or problem.wait:
-        headers["Retry-After"] = str(int(wait) + 1)
-    return Response(
-        body, status=problem.status_code, headers=headers, content_type="application/problem+json"
-    )
+    return body
 
 
 def _as_problem(error: Exception) -> Problem | None:
@@ -99,10 +115,8 @@ def _as_problem(error: Exception) -> Problem | None:
             errors[0]["message"] if len(errors) == 1 else "Some fields are not valid.",
             errors,
         )
-    if isinstance(error, exceptions.APIException):
-        codes = {401: "not-authenticated", 403: "forbidden", 404: "not-found"}
-        code = codes.get(error.status_code, str(error.default_code).replace("_", "-"))
-        return Problem(error.status_code, code, str(error.detail))
+    if isinstance(error, exceptions.APIException) and error.status_code in FRAMEWORK_CODES:
+        return Problem(error.status_code, FRAMEWORK_CODES[error.status_code], str(error.detail))
     if _is_full(error):
         logger.error("storage is full: %s", error)
         return Problem(

@@ -1,5 +1,6 @@
 """The base of every request body: unknown fields are refused."""
 
+import json
 from typing import Any
 
 from rest_framework import serializers
@@ -16,6 +17,13 @@ class StrictSerializer(serializers.Serializer[Any]):
         """
         if isinstance(data, dict):
             unknown = sorted(set(data) - set(self.fields))
+            wrong = {
+                name: serializers.ErrorDetail(f"Not {_json(data[name])}.", "invalid")
+                for name, field in self.fields.items()
+                if name in data and _is_other_type(field, data[name])
+            }
+            if wrong:
+                raise serializers.ValidationError(wrong)
             if unknown:
                 raise serializers.ValidationError(
                     {
@@ -24,3 +32,14 @@ class StrictSerializer(serializers.Serializer[Any]):
                     }
                 )
         return super().to_internal_value(data)
+
+
+def _is_other_type(field: serializers.Field[Any, Any, Any, Any], value: Any) -> bool:
+    # DRF takes "1" and "yes" for true, and true for 1.0.
+    if isinstance(field, serializers.BooleanField):
+        return not isinstance(value, bool | None)
+    return isinstance(field, serializers.FloatField) and isinstance(value, bool)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)[:40]

@@ -16,13 +16,14 @@ from rest_framework import serializers
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
+from annotator.api.views import APIView
 from annotator.ingest import services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.labeling.presenters import present_image
@@ -42,6 +43,8 @@ class KnownIn(StrictSerializer):
 
 class ImagesUploadView(APIView):
     """Adding pictures, a few per request."""
+
+    answers_once = False  # the same bytes are the same image
 
     def get_parsers(self) -> list[BaseParser]:
         """Take multipart bodies."""
@@ -112,6 +115,8 @@ def _tus(status: int, **headers: str) -> Response:
 class UploadsView(APIView):
     """Beginning an upload in pieces (tus 1.0, https://tus.io/protocols/resumable-upload)."""
 
+    answers_once = False  # one begun twice is swept away
+
     def options(self, request: Any, *_: Any, **__: Any) -> Response:
         """Say what is supported."""
         return _tus(
@@ -143,6 +148,8 @@ class UploadsView(APIView):
 class UploadView(APIView):
     """One upload in pieces."""
 
+    answers_once = False  # the offset tells a repeated piece
+    without_body = ()
     parser_classes = [RawParser]
 
     def head(self, request: Request, project_id: int, key: UUID) -> Response:
@@ -212,11 +219,13 @@ def _metadata(request: Request) -> dict[str, str]:
 class ImportsView(APIView):
     """The zips of a project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
-        """List the newest ones."""
+        """List them, newest first."""
         access.project_for(person_of(request), project_id, Role.LEAD)
         imports = Import.objects.filter(project=project_id).select_related("job", "upload")
-        return Response({"results": [_present(entry) for entry in imports[:20]]})
+        return page_of(request, imports, _present)
 
 
 class ImportView(APIView):
@@ -257,6 +266,8 @@ def _csv_line(*fields: str) -> str:
 
 class ImportCancelView(APIView):
     """Stopping a zip."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, project_id: int, import_id: int) -> Response:
         """Stop unpacking; what was added stays."""

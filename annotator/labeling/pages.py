@@ -8,11 +8,18 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from annotator.accounts import access
+from annotator.accounts import selectors as accounts
 from annotator.accounts.models import Role
 from annotator.labeling import selectors
 from annotator.labeling.presenters import present_class
 from annotator.labeling.serializers import TAKEN_KEYS
 from annotator.labeling.services import PALETTE, version_of
+
+SERVICE_SCOPES = [
+    ("read", "Read"),
+    ("annotate", "Annotate"),
+    ("manage", "Manage"),
+]
 
 
 def project_context(project: Any, page: str, **more: Any) -> dict[str, Any]:
@@ -52,9 +59,11 @@ def people(request: HttpRequest, project_id: int) -> HttpResponse:
     context = project_context(
         project,
         "people",
-        members=selectors.members(project),
+        members=selectors.people(project),
         invitations=selectors.open_invitations(project, timezone.now()),
         roles=[(role.label.lower(), role.label) for role in Role],
+        tokens=accounts.service_tokens(project.pk) if project.access_role >= Role.LEAD else [],
+        scopes=SERVICE_SCOPES,
     )
     return render(request, "labeling/people.html", context)
 

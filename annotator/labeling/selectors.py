@@ -58,9 +58,9 @@ def deleted_classes(project: Project) -> list[LabelClass]:
     return list(project.classes.exclude(deleted_at=None).order_by("-deleted_at", "-pk")[:200])
 
 
-def members(project: Project) -> list[Membership]:
-    """Return the members, leads first."""
-    return list(project.memberships.select_related("user"))
+def people(project: Project) -> list[Membership]:
+    """Return the members who are people, leads first."""
+    return list(project.memberships.filter(user__service_of=None).select_related("user"))
 
 
 def open_invitations(project: Project, now: Any) -> list[Invitation]:

@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from annotator.accounts.models import Role
 from annotator.api.converters import LARGEST_ID
+from annotator.api.paging import LARGEST_PAGE
 from annotator.api.serializers import StrictSerializer
 from annotator.labeling.models import Image, Project
 from annotator.labeling.services import MAX_CLASSES, ClassSpec
@@ -122,7 +123,7 @@ class ImageFilter(StrictSerializer):
         choices=[(DIFFERS, "People disagree")], required=False, default="", allow_blank=True
     )
     cursor = serializers.CharField(required=False)
-    page_size = serializers.IntegerField(min_value=1, max_value=200, required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=LARGEST_PAGE, required=False)
 
     def get_fields(self) -> dict[str, Any]:
         """Return the fields with ``class`` among them."""

@@ -6,16 +6,16 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
 from annotator.api.conditions import if_match
-from annotator.api.paging import NewestFirst
+from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
+from annotator.api.views import APIView
 from annotator.events.models import Event
 from annotator.labeling import restoring, serializers, services
 from annotator.labeling.models import Image, LabelClass
@@ -47,23 +47,23 @@ def query_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, 
 class ProjectsView(APIView):
     """The projects of the person, and a way to make one."""
 
+    parameters = PAGED
+
     def get(self, request: Request) -> Response:
         """List the person's projects, newest first."""
-        paging = NewestFirst()
-        projects = access.visible_projects(person_of(request)).prefetch_related("classes")
-        page = paging.paginate_queryset(projects, request, view=self)
-        return paging.get_paginated_response(
-            [
-                present_project(entry, access.role_in(person_of(request), entry.pk))
-                for entry in page or []
-            ]
+        person = person_of(request)
+        projects = access.visible_projects(person).prefetch_related("classes")
+        return page_of(
+            request,
+            projects,
+            lambda entry: present_project(entry, access.role_in(person, entry.pk)),
         )
 
     def post(self, request: Request) -> Response:
         """Create a project; its creator is its lead."""
         body = body_of(request, serializers.ProjectIn)
         try:
-            project = services.create_project(actor=person_of(request), **body)
+            project = services.create_project(actor=access.human_of(request), **body)
         except services.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
         return Response(present_project(project, Role.LEAD), status=201)
@@ -145,11 +145,13 @@ class ProjectRestoreView(APIView):
 class ClassesView(APIView):
     """The label set of a project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the classes in their order."""
         project = access.project_for(person_of(request), project_id)
         living = project.classes.filter(deleted_at=None)
-        return Response({"results": [present_class(entry) for entry in living]})
+        return page_of(request, living, present_class, InTheirOrder())
 
     def post(self, request: Request, project_id: int) -> Response:
         """Add a class."""
@@ -261,11 +263,13 @@ class ImageRestoreView(APIView):
 class MembersView(APIView):
     """Who is in the project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the members with their roles."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         members = Membership.objects.filter(project=project_id).select_related("user")
-        return Response({"results": [_member(entry) for entry in members]})
+        return page_of(request, members, _member)
 
 
 class MemberView(APIView):
@@ -309,6 +313,7 @@ def _member(membership: Membership) -> dict[str, Any]:
         "user_id": membership.user_id,
         "username": membership.user.username,
         "name": membership.user.shown_name,
+        "is_service": membership.user.service_of_id is not None,
         "role": Role(membership.role).label.lower(),
         "since": membership.created_at.isoformat(),
     }
@@ -317,13 +322,16 @@ def _member(membership: Membership) -> dict[str, Any]:
 class InvitationsView(APIView):
     """The open invitations of a project."""
 
+    parameters = PAGED
+    secret_fields = ("url",)
+
     def get(self, request: Request, project_id: int) -> Response:
         """List those that can still be used."""
         access.project_for(person_of(request), project_id, Role.LEAD)
         living = Invitation.objects.filter(
             project=project_id, revoked_at=None, uses_left__gt=0, expires_at__gt=timezone.now()
         )
-        return Response({"results": [_invitation(entry) for entry in living]})
+        return page_of(request, living, _invitation)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Create one; its link is in the answer and nowhere else."""
@@ -369,20 +377,24 @@ def _invitation(invitation: Invitation) -> dict[str, Any]:
 class EventsView(APIView):
     """The feed of everything that happened in a project."""
 
+    parameters = ("after", "limit")
+
     def get(self, request: Request, project_id: int) -> Response:
         """Return the events after an id, oldest first."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         after = _whole_number(request.query_params.get("after", "0"))
-        found = Event.objects.filter(project=project_id, pk__gt=after).order_by("pk")
+        limit = limit_of(request, EVENTS_AT_ONCE)
+        found = Event.objects.filter(project=project_id, pk__gt=after).select_related("actor")
         events = [
             {
                 "id": event.pk,
                 "kind": event.kind,
                 "actor": event.actor_id,
+                "actor_name": event.actor.shown_name if event.actor else None,
                 "payload": event.payload,
                 "at": event.at.isoformat(),
             }
-            for event in found[:EVENTS_AT_ONCE]
+            for event in found.order_by("pk")[:limit]
         ]
         return Response({"results": events, "after": events[-1]["id"] if events else after})
 

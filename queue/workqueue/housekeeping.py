@@ -6,6 +6,8 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Exists, F, OuterRef, Q
 
+from annotator.accounts import services as accounts
+from annotator.api import services as api
 from annotator.ingest import services as ingest
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image, Project
@@ -22,6 +24,10 @@ LARGE = 20_000
 LOOK_AT_ALL_EVERY_S = 3600
 # A broken upload can be gone on with for so long.
 UPLOADS_KEPT = timedelta(days=2)
+# A program that was cut off sends its request again within this.
+ANSWERS_KEPT = timedelta(days=1)
+# Longer than any limit looks back.
+COUNTS_KEPT = timedelta(hours=1)
 
 
 def keep_house(*, now: datetime) -> None:
@@ -34,6 +40,8 @@ def keep_house(*, now: datetime) -> None:
     overlap.find_unsettled()
     _drop_old_positions(now)
     _drop_orphan_rankings(now)
+    api.forget_answers(before=now - ANSWERS_KEPT)
+    accounts.forget_old_counts(before=now - COUNTS_KEPT)
     ingest.sweep_uploads(before=now - UPLOADS_KEPT)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncDate
 
+from annotator.accounts.models import User
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
 from annotator.labeling.services import UNUSED
@@ -140,17 +141,24 @@ def _class_row(
     }
 
 
+def settings_changes(project: Project) -> QuerySet[Event]:
+    """Return the changes of the queue settings, newest first."""
+    found = Event.objects.filter(project=project, kind="queue.settings_changed")
+    return found.select_related("actor").order_by("-pk")
+
+
+def settings_change(event: Event) -> dict[str, Any]:
+    """Return who changed what of the queue settings when."""
+    return {
+        "at": event.at,
+        "by": event.actor.shown_name if event.actor else None,
+        "changes": event.payload["changes"],
+    }
+
+
 def settings_history(project: Project) -> list[dict[str, Any]]:
     """Return who changed the queue settings when, newest first."""
-    found = Event.objects.filter(project=project, kind="queue.settings_changed")
-    return [
-        {
-            "at": event.at,
-            "by": event.actor.shown_name if event.actor else None,
-            "changes": event.payload["changes"],
-        }
-        for event in found.select_related("actor").order_by("-pk")[:HISTORY_SHOWN]
-    ]
+    return [settings_change(event) for event in settings_changes(project)[:HISTORY_SHOWN]]
 
 
 def next_ranking_uses(project: Project, settings: QueueSettings, ranking: Ranking | None) -> str:
@@ -171,15 +179,9 @@ def per_person(project: Project) -> list[dict[str, Any]]:
     """Return how many images each person has labelled."""
     counts = (
         Annotation.objects.filter(image__project=project, is_current=True)
-        .values("author__username", "author__first_name", "author__last_name")
+        .values("author")
         .annotate(n=Count("pk"))
         .order_by("-n")
     )
-    return [
-        {
-            "name": f"{row['author__first_name']} {row['author__last_name']}".strip()
-            or row["author__username"],
-            "n_labels": row["n"],
-        }
-        for row in counts
-    ]
+    people = User.objects.in_bulk([row["author"] for row in counts])
+    return [{"name": people[row["author"]].shown_name, "n_labels": row["n"]} for row in counts]

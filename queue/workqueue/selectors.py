@@ -183,13 +183,13 @@ def ranked_images(project: Project) -> QuerySet[RankedImage]:
     )
 
 
-def last_annotations(project: Project, user: User, n: int) -> QuerySet[Annotation]:
-    """Return the person's last current labels, the newest first."""
+def own_annotations(project: Project, user: User) -> QuerySet[Annotation]:
+    """Return the person's current labels, the newest first."""
     return (
         Annotation.objects.filter(author=user, image__project=project, is_current=True)
         .select_related("image", "author")
         .prefetch_related("regions")
-        .order_by("-pk")[:n]
+        .order_by("-pk")
     )
 
 

@@ -7,15 +7,16 @@ from typing import Any
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
-from annotator.accounts.models import Role
+from annotator.accounts.models import Role, Scope
 from annotator.api.conditions import if_match, require_if_match
-from annotator.api.paging import ByPosition, NewestFirst
+from annotator.api.paging import PAGED, ByPosition, NewestFirst, page_of
 from annotator.api.problems import Problem
+from annotator.api.views import APIView, Nothing
 from annotator.clock import database_now
+from annotator.events.models import Event
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
@@ -38,6 +39,8 @@ OUTCOME_MESSAGES = {
 class ClaimView(APIView):
     """Getting images to label."""
 
+    write_scope = Scope.ANNOTATE
+
     def post(self, request: Request, project_id: int) -> Response:
         """Lease the best free images."""
         project = access.project_for(person_of(request), project_id)
@@ -58,6 +61,9 @@ class ClaimView(APIView):
 
 class SubmitView(APIView):
     """Giving a label."""
+
+    answers_once = False  # its own keys are kept for ever, with the label
+    write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
         """Keep the label; the same key again gets the same answer."""
@@ -148,6 +154,8 @@ def _idempotency_key(request: Request, body: dict[str, Any]) -> str:
 class UndoView(APIView):
     """Taking a label back."""
 
+    write_scope = Scope.ANNOTATE
+
     def post(self, request: Request, project_id: int) -> Response:
         """Withdraw one of the person's last labels and lease its image to them again."""
         project = access.project_for(person_of(request), project_id)
@@ -174,11 +182,13 @@ class UndoView(APIView):
 class LeasesView(APIView):
     """Who holds what."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the live leases with who holds them since when and until when, for a lead."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
-        leases = selectors.live_leases(project, database_now())[:200]
-        return Response({"results": [presenters.present_holding(lease) for lease in leases]})
+        leases = selectors.live_leases(project, database_now())
+        return page_of(request, leases, presenters.present_holding)
 
 
 class PersonReleaseView(APIView):
@@ -195,6 +205,7 @@ class PersonReleaseView(APIView):
 class LeaseView(APIView):
     """One lease of the person: ``heartbeat``, ``release`` or ``skip``."""
 
+    write_scope = Scope.ANNOTATE
     action = ""
 
     def post(self, request: Request, project_id: int, token: str) -> Response:
@@ -208,12 +219,14 @@ class LeaseView(APIView):
             raise Problem(409, "lease-lost", str(error)) from error
 
     def _heartbeat(self, request: Request, project: Any, token: str) -> Response:
+        body_of(request, Nothing)
         until = services.heartbeat(
             user=person_of(request), project=project, lease_token=token, now=database_now()
         )
         return Response({"expires_at": presenters.iso(until)})
 
     def _release(self, request: Request, project: Any, token: str) -> Response:
+        body_of(request, Nothing)
         services.release(user=person_of(request), project=project, lease_token=token)
         return Response(status=204)
 
@@ -225,6 +238,8 @@ class LeaseView(APIView):
 
 class UnskipView(APIView):
     """Taking skipped images back."""
+
+    write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
         """Bring skipped images back: that of one lease, leased again, or all into the queue."""
@@ -321,41 +336,47 @@ def _if_match(request: Request) -> int | None:
 class SettingsHistoryView(APIView):
     """Who changed the queue settings when."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the changes, newest first."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
-        history = reports.settings_history(project)
-        return Response(
-            {"results": [{**entry, "at": presenters.iso(entry["at"])} for entry in history]}
-        )
+        return page_of(request, reports.settings_changes(project), _settings_change)
+
+
+def _settings_change(event: Event) -> dict[str, Any]:
+    change = reports.settings_change(event)
+    return {**change, "at": presenters.iso(change["at"])}
 
 
 class RankingView(APIView):
     """The current ranking."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List its positions whose images are still open."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
-        paging = ByPosition()
-        page = paging.paginate_queryset(selectors.ranked_images(project), request, view=self)
         classes = presenters.classes_of(project)
-        return paging.get_paginated_response(
-            [presenters.present_position(ranked, classes) for ranked in page or []]
+        return page_of(
+            request,
+            selectors.ranked_images(project),
+            lambda ranked: presenters.present_position(ranked, classes),
+            ByPosition(),
         )
 
 
 class RoundsView(APIView):
     """The rounds of a project."""
 
+    parameters = PAGED
+    without_body = ("post",)
+
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
         project = access.project_for(person_of(request), project_id)
         rounds = Round.objects.filter(project=project).select_related("model_version", "ranking")
-        paging = NewestFirst()
-        page = paging.paginate_queryset(rounds, request, view=self)
-        return paging.get_paginated_response(
-            [presenters.present_round(entry) for entry in page or []]
-        )
+        return page_of(request, rounds, presenters.present_round)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Start one now."""
@@ -373,6 +394,8 @@ class RoundView(APIView):
 
 class RoundRetryView(APIView):
     """A failed round, done again."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, project_id: int, round_id: int) -> Response:
         """Start a new round in place of a failed one."""
@@ -414,14 +437,12 @@ class ModelPromoteView(APIView):
 class ReplaysView(APIView):
     """Bake-offs of a project."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
-        paginator = NewestFirst()
-        page = paginator.paginate_queryset(selectors.replays(project), request, view=self)
-        return paginator.get_paginated_response(
-            [presenters.present_replay(row) for row in page or []]
-        )
+        return page_of(request, selectors.replays(project), presenters.present_replay)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Start one in the background."""
@@ -452,6 +473,8 @@ class ReplayView(APIView):
 
 class JobRetryView(APIView):
     """Background work that has failed, done again."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, project_id: int, job_id: int) -> Response:
         """Ask for the same work again."""
@@ -493,6 +516,8 @@ def _round(
 class ImagesView(APIView):
     """Listing a project's images."""
 
+    parameters = ("status", "class", "q", "agreement", *PAGED)
+
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
         wanted = query_of(request, ImageFilter)
@@ -514,31 +539,35 @@ class ImagesView(APIView):
 
 
 class MyAnnotationsView(APIView):
-    """The person's last labels."""
+    """The person's labels."""
+
+    parameters = PAGED
 
     def get(self, request: Request, project_id: int) -> Response:
-        """List the last ones, newest first."""
+        """List them, newest first; without a limit, those that can be undone."""
         project = access.project_for(person_of(request), project_id)
-        mine = selectors.last_annotations(project, person_of(request), services.UNDO_DEPTH)
-        return Response({"results": [presenters.present_mine(entry) for entry in mine]})
+        paging = NewestFirst()
+        paging.page_size = services.UNDO_DEPTH
+        mine = selectors.own_annotations(project, person_of(request))
+        return page_of(request, mine, presenters.present_mine, paging)
 
 
 class KeptLabelsView(APIView):
     """Labels that are kept in the history and do not count."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first, each with why."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
-        paging = NewestFirst()
         kept = selectors.labels_kept_unused(project)
-        page = paging.paginate_queryset(kept, request, view=self)
-        return paging.get_paginated_response(
-            [presenters.present_kept(entry) for entry in page or []]
-        )
+        return page_of(request, kept, presenters.present_kept)
 
 
 class AnnotationView(APIView):
     """One label. An edit is a new label with a new id, so its id is also its version."""
+
+    write_scope = Scope.ANNOTATE
 
     def get(self, request: Request, annotation_id: int) -> Response:
         """Show it, and which one has replaced it."""

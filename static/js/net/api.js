@@ -12,6 +12,7 @@ export class ApiError extends Error {
 
   /** Whether trying the same again later can help. */
   get isTemporary() {
+    if (this.code === "idempotency-in-progress") return true;
     return [0, 408, 425, 429].includes(this.status) || this.status >= 500;
   }
 

@@ -1,0 +1,42 @@
+"""Request bodies of tokens."""
+
+from datetime import timedelta
+from typing import Any
+
+from rest_framework import serializers
+
+from annotator.accounts.models import Role, Scope
+from annotator.api.serializers import StrictSerializer
+
+
+class ChoiceByName(serializers.ChoiceField):
+    """A value of an enumeration by its label in lower case."""
+
+    def __init__(self, choices: type[Role] | type[Scope], **kwargs: Any) -> None:
+        self.by_name = {entry.label.lower(): entry for entry in choices}
+        super().__init__(choices=[(name, name) for name in self.by_name], **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the value for its name."""
+        return self.by_name[super().to_internal_value(data)]
+
+
+class TokenIn(StrictSerializer):
+    """A token to create."""
+
+    name = serializers.CharField(max_length=100)
+    scope = ChoiceByName(Scope, default=Scope.READ)
+    days = serializers.IntegerField(
+        min_value=1, max_value=3650, required=False, allow_null=True, default=None
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields as the services take them."""
+        days = attrs.pop("days")
+        return {**attrs, "lifetime": timedelta(days=days) if days else None}
+
+
+class ServiceTokenIn(TokenIn):
+    """A service's token to create; the role follows from the scope when it is left out."""
+
+    role = ChoiceByName(Role, required=False, default=None, allow_null=True)

@@ -1,0 +1,178 @@
+"""Every route of the API with something to call it on, for tests that try all of them."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, get_resolver, reverse
+from django.utils import timezone
+from factories import class_of, make_images, make_ranking, make_user
+
+from annotator.accounts import services as accounts
+from annotator.accounts.models import Role, Scope, User
+from annotator.ingest.models import Import
+from annotator.ingest.services import start_upload
+from annotator.jobs.models import Job
+from annotator.labeling.models import Annotation, Project
+from annotator.labeling.services import record_annotation
+from workqueue.models import Replay, Round
+from workqueue.services import claim
+
+METHODS = ("get", "head", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class Route:
+    """An address of the API and what can be done there."""
+
+    name: str
+    pattern: str
+    view: type
+    parameters: tuple[str, ...]
+
+    @property
+    def methods(self) -> list[str]:
+        return [method for method in METHODS if hasattr(self.view, method)]
+
+    def address(self, values: dict[str, Any]) -> str:
+        return reverse(f"api:{self.name}", kwargs={name: values[name] for name in self.parameters})
+
+
+def api_routes() -> list[Route]:
+    """Return the routes, in the order of their addresses."""
+    (api,) = [entry for entry in get_resolver().url_patterns if str(entry.pattern) == "api/v1/"]
+    return sorted(
+        (_route(entry) for entry in api.url_patterns if entry.name),
+        key=lambda route: (route.pattern, route.name),
+    )
+
+
+def _route(entry: URLPattern) -> Route:
+    pattern = str(entry.pattern)
+    view: Any = entry.callback
+    return Route(entry.name, pattern, view.view_class, tuple(re.findall(r"<\w+:(\w+)>", pattern)))
+
+
+def _annotation(user: User, project: Project) -> int:
+    image = make_images(project, 1)[0]
+    return record_annotation(image=image, author=user, class_ids=[class_of(project).pk]).pk
+
+
+def _lease(user: User, project: Project) -> str:
+    claimed = claim(user=user, project=project, n=1, client="kit", now=timezone.now())
+    return str(claimed.leases[0].token)
+
+
+def _undoable(user: User, project: Project) -> int:
+    mine = Annotation.objects.filter(author=user, image__project=project, is_current=True)
+    return mine.latest("pk").pk if mine.exists() else _annotation(user, project)
+
+
+def _upload(user: User, project: Project) -> Any:
+    return start_upload(project=project, user=user, file_name="a.zip", length=10).key
+
+
+def _import(user: User, project: Project) -> int:
+    upload = start_upload(project=project, user=user, file_name="a.zip", length=10)
+    return Import.objects.create(project=project, upload=upload).pk
+
+
+def _invitation(user: User, project: Project) -> int:
+    return accounts.invite(
+        project_id=project.pk, role=Role.ANNOTATOR, actor=user, now=timezone.now()
+    ).pk
+
+
+def _token(user: User, project: Project) -> int:
+    return accounts.create_token(user=user, name="kit", now=timezone.now()).pk
+
+
+def _service_token(user: User, project: Project) -> int:
+    return accounts.create_service_token(
+        project_id=project.pk, name="kit", scope=Scope.READ, actor=user, now=timezone.now()
+    ).pk
+
+
+def _member(user: User, project: Project) -> int:
+    member = make_user()
+    accounts.set_role(project_id=project.pk, user=member, role=Role.ANNOTATOR, actor=user)
+    return member.pk
+
+
+def _failed_round(user: User, project: Project) -> int:
+    number = project.rounds.count() + 1
+    return Round.objects.create(project=project, number=number, state="failed").pk
+
+
+def _replay(user: User, project: Project) -> int:
+    return Replay.objects.create(project=project, heuristics=[], n_seeds=2, batch_size=5).pk
+
+
+def _failed_job(user: User, project: Project) -> int:
+    return Job.objects.create(kind="embed", queue="embed", project=project, state="failed").pk
+
+
+# What stands in an address: how to make one that is this person's, in this project.
+THINGS: dict[str, Callable[[User, Project], Any]] = {
+    "project_id": lambda _, project: project.pk,
+    "class_id": lambda _, project: class_of(project, "dog").pk,
+    "image_id": lambda _, project: make_images(project, 1)[0].pk,
+    "user_id": _member,
+    "invitation_id": _invitation,
+    "token_id": _service_token,
+    "token": _lease,
+    "annotation_id": _annotation,
+    "round_id": _failed_round,
+    "replay_id": _replay,
+    "job_id": _failed_job,
+    "key": _upload,
+    "import_id": _import,
+}
+# The same name for another thing, on one route.
+THINGS_OF_ROUTE = {("token", "token_id"): _token}
+# Things that belong to one person inside a project (or outside of any).
+ONES_OWN = {("token", "token_id"), *((name, "token") for name in ("heartbeat", "release", "skip"))}
+ONES_OWN |= {("annotation", "annotation_id")}
+
+Body = Callable[[User, Project], dict[str, Any]]
+# A body that is accepted, for each write; {} where there is none here.
+BODIES: dict[str, Body] = {
+    "post tokens": lambda *_: {"name": "n", "scope": "manage"},
+    "post service_tokens": lambda *_: {"name": "n"},
+    "post projects": lambda *_: {"name": "n"},
+    "patch project": lambda *_: {"name": "n"},
+    "post classes": lambda *_: {"name": "n"},
+    "patch class": lambda *_: {"name": "n"},
+    "patch member": lambda *_: {"role": "reviewer"},
+    "post known": lambda *_: {"sha256": []},
+    "post submit": lambda user, project: {
+        "lease": _lease(user, project), "class_ids": [class_of(project).pk], "key": "k",
+    },
+    "post undo": lambda user, project: {"annotation": _undoable(user, project)},
+    "post release_person": lambda user, _: {"user": user.pk},
+    "patch queue_settings": lambda *_: {"batch_size": 7},
+    "put annotation": lambda _, project: {"class_ids": [class_of(project, "dog").pk]},
+}  # fmt: skip
+
+
+def values_for(route: Route, user: User, project: Project) -> dict[str, Any]:
+    """Return what to put into the address, made for this person in this project."""
+    made = {}
+    for name in route.parameters:
+        make = THINGS_OF_ROUTE.get((route.name, name), THINGS.get(name))
+        assert make, f"{route.pattern}: say in tests/api_kit.py how to make a {name}"
+        made[name] = make(user, project)
+    return made
+
+
+def body_for(method: str, route: Route, user: User, project: Project) -> dict[str, Any]:
+    """Return a body that is accepted."""
+    make = BODIES.get(f"{method} {route.name}")
+    return make(user, project) if make else {}
+
+
+def fill(project: Project) -> Project:
+    """Give the project images in an order, so that there is something to claim."""
+    make_ranking(project, make_images(project, 12))
+    return project
