@@ -23,7 +23,13 @@ export function bodyOf(form) {
     (field) => field.name && !field.disabled && (field.type !== "radio" || field.checked),
   );
   if (!fields.length) return form.dataset.api === "POST" ? {} : undefined;
-  return Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  const body = Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  // Boxes of one name with `data-list` are the list of those that are ticked.
+  const boxes = fields.filter((field) => "list" in field.dataset);
+  for (const { name } of boxes) {
+    body[name] = boxes.filter((box) => box.name === name && box.checked).map((box) => box.value);
+  }
+  return body;
 }
 
 function showErrors(form, error) {
