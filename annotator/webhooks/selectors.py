@@ -1,12 +1,15 @@
 """Reads of webhooks, for the page."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
+from annotator.clock import database_now
 from annotator.labeling.models import Project
 from annotator.webhooks import kinds
 from annotator.webhooks.models import Delivery, DeliveryAttempt, Webhook
 
 SHOWN = 10
+SOON = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class DeliveryRow:
     delivery: Delivery
     last: DeliveryAttempt | None
     n_attempts: int
+    is_soon: bool  # whether its result is worth waiting for on the page
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,10 @@ def webhook_cards(project: Project) -> list[WebhookCard]:
 
 
 def _rows(webhook: Webhook) -> list[DeliveryRow]:
-    rows = []
+    rows, soon = [], database_now() + SOON
     for delivery in webhook.deliveries.prefetch_related("attempts")[:SHOWN]:
         attempts = list(delivery.attempts.all())
-        rows.append(DeliveryRow(delivery, attempts[-1] if attempts else None, len(attempts)))
+        is_soon = delivery.next_try_at is not None and delivery.next_try_at < soon
+        last = attempts[-1] if attempts else None
+        rows.append(DeliveryRow(delivery, last, len(attempts), webhook.is_active and is_soon))
     return rows

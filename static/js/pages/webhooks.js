@@ -11,6 +11,8 @@ for (const group of document.querySelectorAll("[data-events]")) {
     for (const field of kinds.querySelectorAll("input")) field.disabled = all.checked;
   };
   all.addEventListener("change", follow);
+  // The boxes have their new state only after the event.
+  group.form.addEventListener("reset", () => setTimeout(follow));
   follow();
 }
 

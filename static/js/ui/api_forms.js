@@ -43,13 +43,15 @@ function showErrors(form, error) {
 
 function place(form, name, message) {
   const field = form.elements[name];
-  if (!field?.setAttribute) return false;
-  field.setAttribute("aria-invalid", "true");
+  const group = field instanceof RadioNodeList ? field[0].closest("fieldset") : null;
+  if (!group && !field?.setAttribute) return false;
+  if (!group) field.setAttribute("aria-invalid", "true");
   const shown = document.createElement("p");
   shown.className = "error";
   shown.dataset.apiError = "";
   shown.textContent = message;
-  field.insertAdjacentElement("afterend", shown);
+  if (group) group.append(shown);
+  else field.insertAdjacentElement("afterend", shown);
   return true;
 }
 
