@@ -114,7 +114,8 @@ def _sqlite(path: Path) -> dict[str, Any]:
     # IMMEDIATE and the long timeout: a deferred read-then-write fails at once with "database is
     # locked" under load. FULL: an answered label must survive a power cut.
     return {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "annotator.sqlite3",
+        "CONN_MAX_AGE": 600,
         "NAME": path,
         "OPTIONS": {
             "timeout": 20,

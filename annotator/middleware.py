@@ -1,9 +1,13 @@
-"""One header that ties an answer to its log lines."""
+"""One header that ties an answer to its log lines, and the page of an archived project."""
 
 import uuid
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from annotator.accounts.access import ProjectArchivedError
+from annotator.accounts.models import Role
 
 
 def request_id(
@@ -18,3 +22,21 @@ def request_id(
         return response
 
     return middleware
+
+
+class ArchivedProjects:
+    """Answers for every page of an archived project: that it is archived, and what to do."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Show the page; the API says it in its own words."""
+        if not isinstance(error, ProjectArchivedError):
+            return None
+        project = error.project
+        context = {"project": project, "can_lead": project.access_role == Role.LEAD}
+        return render(request, "labeling/archived.html", context, status=410)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 STARTUP_S = 30.0
+STOP_S = 60.0
 
 
 class NotAvailableError(Exception):
@@ -54,8 +55,12 @@ def _as_postgres() -> list[str]:
 class Postgres:
     """A PostgreSQL server with data in a temporary folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False, copy_of: Path | None = None) -> None:
         """Start it.
+
+        Args:
+            is_durable: whether a commit waits for the disk, as in production.
+            copy_of: data that ``save`` wrote, to begin with.
 
         Raises:
             NotAvailableError: it is not installed.
@@ -76,11 +81,14 @@ class Postgres:
             *user, str(programs / "initdb"), "-D", str(self._data), "-U", "annotator",
             "--auth=trust", "-E", "UTF8", "--no-sync",
         ]  # fmt: skip
-        subprocess.run(initdb_command, check=True, capture_output=True, cwd="/")
+        if copy_of:
+            _copy(copy_of, self._data)
+        else:
+            subprocess.run(initdb_command, check=True, capture_output=True, cwd="/")
         self._command = [
             *user, str(programs / "postgres"), "-D", str(self._data), "-p", str(self.port),
             "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._data}",
-            "-c", "fsync=off",
+            "-c", f"fsync={'on' if is_durable else 'off'}",
         ]  # fmt: skip
         self.start()
         self.url = f"postgres://annotator@127.0.0.1:{self.port}/postgres"
@@ -100,11 +108,32 @@ class Postgres:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(timeout=20)
 
-    def stop(self) -> None:
-        """Stop it and delete its data."""
+    def save(self, folder: Path) -> None:
+        """Copy the data into a new folder; the server is stopped meanwhile."""
+        self._end()
+        _copy(self._data, folder)
+        self.start()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
+        # What ran it as another user may end sooner.
+        deadline = time.monotonic() + STOP_S
+        while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop it and delete its data."""
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Owner and mode too: PostgreSQL insists on them. A copy that failed is no copy.
+    building = target.with_name(f".{target.name}")
+    shutil.rmtree(building, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(source), str(building)], check=True)
+    building.rename(target)
 
 
 def _children_of(pid: int) -> list[int]:

@@ -25,6 +25,7 @@ from ranking_kit import rerank
 from annotator.accounts.models import Role
 from annotator.events.models import Event
 from annotator.ingest import services as ingest
+from annotator.labeling import restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, Project
 from workqueue import services
@@ -32,12 +33,24 @@ from workqueue.models import Lease, RankedImage, Skip, Submission
 from workqueue.requests import settings_of, state_of
 
 TTL = timedelta(minutes=10)
+HOLD_LEASES = 3
 N_PEOPLE = 3
 ANY = st.integers(0, 59)  # which of those there are: see `pick`
 PEOPLE = st.integers(0, N_PEOPLE - 1)
 CLASSES = st.integers(0, 2)
+OVERLAPS = st.integers(1, N_PEOPLE)
 SEEDS = st.randoms(use_true_random=False)
 _colours = itertools.count()
+
+
+@dataclass
+class Kept:
+    """A label that does not stand, and may again when what it names is back."""
+
+    person: int
+    cls: int
+    is_last_word: bool = True  # its author has said nothing since
+    others_since: bool = False
 
 
 @dataclass
@@ -46,14 +59,37 @@ class Picked:
 
     pk: int
     random_key: int
+    wanted: int  # how many people are wanted for it
     is_alive: bool = True
     said: dict[int, tuple[int, int]] = field(default_factory=dict)  # person -> annotation, class
+    kept: list[Kept] = field(default_factory=list)
     skipped_by: set[int] = field(default_factory=set)
-    counts_for_round: bool = False
+    counts_for_round: set[int] = field(default_factory=set)  # whose labels the last one has not
+
+    @property
+    def has_enough(self) -> bool:
+        return len(self.said) >= self.wanted
 
     @property
     def is_open(self) -> bool:
-        return self.is_alive and not self.said
+        return self.is_alive and not self.has_enough
+
+    def keep(self, person: int, cls: int) -> None:
+        for kept in self.kept:
+            kept.is_last_word &= kept.person != person
+        self.kept.append(Kept(person, cls))
+
+    def hear(self, person: int) -> None:
+        """Note that a label of the person stands now."""
+        for kept in self.kept:
+            kept.is_last_word &= kept.person != person
+            kept.others_since |= kept.person != person
+
+    def comes_back(self, kept: Kept) -> bool:
+        """Whether it would stand again, if its class is there."""
+        # Where one person is asked, what another has said since stands for the image.
+        is_settled = self.wanted == 1 and kept.others_since
+        return kept.is_last_word and kept.person not in self.said and not is_settled
 
 
 @dataclass
@@ -65,7 +101,12 @@ class Held:
     person: int
     tab: str
     until: datetime
+    granted: datetime
+    wanted: int  # how many people were wanted when it was given
     is_live: bool = True
+
+    def prolong(self, now: datetime) -> None:
+        self.until = min(now + TTL, self.granted + HOLD_LEASES * TTL)
 
 
 def pick(those, which: int):
@@ -97,17 +138,17 @@ def quick(**more) -> settings:
 class QueueMachine(RuleBasedStateMachine):
     """People, leads, rounds and crashes around one project."""
 
-    overlap = 1  # how many people are wanted for an image
-
     # --- The start, and what the model knows ------------------------------------------------
 
-    @initialize(n=st.integers(2, 5), seed=SEEDS)
-    def start(self, n: int, seed) -> None:
+    @initialize(n=st.integers(2, 5), overlap=OVERLAPS, seed=SEEDS)
+    def start(self, n: int, overlap: int, seed) -> None:
+        self.overlap = 1  # how many people are wanted for an image
         self.project = make_project()
         self.lead = self.project.created_by
         self.people = [make_member(self.project, Role.REVIEWER) for _ in range(N_PEOPLE)]
         config = settings_of(self.project)
         config.batch_size, config.lease_minutes = 10_000, TTL // timedelta(minutes=1)
+        config.hold_leases = HOLD_LEASES
         config.save()
         self.now = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
         self.images: dict[int, Picked] = {}
@@ -121,6 +162,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.since_round = 0
         self.new_images(n)
         self.round_ends(n, seed)
+        self.overlap_is_changed(overlap)
 
     def teardown(self) -> None:
         if not hasattr(self, "project"):
@@ -129,12 +171,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.everything_can_be_labelled()
 
     def everything_can_be_labelled(self) -> None:
-        """Q-05: when everybody has gone, one person can label all that is left."""
-        self.people.append(make_member(self.project))
+        """Q-05: when all have gone, as many people as wanted can label all that is left."""
         self.tick(5000)
-        while leases := self.claim(N_PEOPLE, "last", services.MAX_CLAIM):
-            for lease in leases:
-                self.submit_with(lease, self.living_class(), 1)
+        for person in range(N_PEOPLE, N_PEOPLE + self.overlap):
+            self.people.append(make_member(self.project))
+            while leases := self.claim(person, "last", services.MAX_CLAIM):
+                for lease in leases:
+                    self.submit_with(lease, self.living_class(), 1)
         left = Image.objects.filter(project=self.project, status="open", deleted_at=None).count()
         assert left == 0, "Q-05: an image is stuck"
 
@@ -151,8 +194,21 @@ class QueueMachine(RuleBasedStateMachine):
 
     def wants(self, image: Picked, person: int) -> bool:
         """Whether the image may be served to the person."""
-        busy = len(self.live(image)) + len(image.said)
-        return image.is_open and busy < self.overlap and person not in image.skipped_by
+        holders = {held.person for held in self.live(image)}
+        busy = len(holders) + len(image.said)
+        had = holders | image.skipped_by | set(image.said)
+        return image.is_open and busy < self.overlap and person not in had
+
+    def expire_of(self, image: Picked) -> None:
+        for held in self.live(image):
+            held.is_live = held.until > self.now
+
+    def has_room(self, image: Picked, person: int, *, even_expired: bool = False) -> bool:
+        """Whether the person can have the image beside those who hold it now."""
+        holders = self.live(image)
+        others = {held.person for held in holders if even_expired or held.until > self.now}
+        others -= {person}
+        return not others or len(others | set(image.said) - {person}) < self.overlap
 
     def best_free(self, person: int) -> list[int]:
         ranked = [self.images[pk] for pk in self.order]
@@ -161,7 +217,8 @@ class QueueMachine(RuleBasedStateMachine):
         return [image.pk for image in ranked + rest if self.wants(image, person)]
 
     def note_lease(self, lease: Lease, person: int, tab: str) -> Held:
-        held = Held(str(lease.token), self.images[lease.image_id], person, tab, self.now + TTL)
+        image, until = self.images[lease.image_id], self.now + TTL
+        held = Held(str(lease.token), image, person, tab, until, self.now, self.overlap)
         self.leases.append(held)
         return held
 
@@ -194,13 +251,15 @@ class QueueMachine(RuleBasedStateMachine):
                 lease.is_live = lease.image.is_open and (not fresh or lease.token in keep)
                 kept += [lease] if lease.is_live else []
         for lease in kept:
-            lease.until = self.now + TTL
+            lease.prolong(self.now)
         fresh = self.best_free(person)[: max(n - len(kept), 0)]
         assert [str(lease.token) for lease in got[: len(kept)]] == [k.token for k in kept], (
             "Q-05: a tab does not keep what it holds"
         )
         served = [lease.image_id for lease in got[len(kept) :]]
-        assert not any(self.live(self.images[pk]) for pk in served), "Q-01: two people, one image"
+        for image in map(self.images.get, served):
+            assert len(self.live(image)) < self.overlap, "Q-01: too many people, one image"
+            assert person not in image.said, "Q-16: an image again that the person has labelled"
         assert not any(person in self.images[pk].skipped_by for pk in served), "Q-17: skipped"
         assert served == fresh, f"Q-14: served {served}, the best free images are {fresh}"
         return kept + [self.note_lease(lease, person, tab) for lease in got[len(kept) :]]
@@ -238,29 +297,50 @@ class QueueMachine(RuleBasedStateMachine):
 
     def submit_with(self, lease: Held, cls: int, times: int) -> None:
         image, key = lease.image, uuid.uuid4().hex
-        was_in_time = lease.until > self.now
-        others = {held.person for held in self.live(image)} - {lease.person}
+        is_late = lease.until <= self.now or not (
+            lease.is_live or self.has_room(image, lease.person, even_expired=True)
+        )
         answers = [self.post_label(lease, cls, key).answer for _ in range(times)]
         assert all(answer == answers[0] for answer in answers), "Q-03: another answer to one key"
         outcome, pk = answers[0]["outcome"], answers[0]["annotation"]
         if not image.is_alive or cls in self.deleted_classes:
             assert outcome == "orphaned", f"Q-11: {outcome}"
-        elif image.said and lease.person not in image.said:
+        elif image.has_enough and lease.person not in image.said:
             assert outcome == "second", f"Q-06: {outcome}"
-        elif was_in_time and not others:
-            assert outcome == "accepted", f"Q-06: {outcome} in time"
-        elif not was_in_time:
-            assert outcome == "late", f"Q-06: {outcome} after the time"
+        else:
+            assert outcome == ("late" if is_late else "accepted"), f"Q-06: {outcome}"
         self.answers[lease.person, key] = (pk, lease.token, cls)
         self.history.append(pk)
         self.events["annotation.created"] += 1
         lease.is_live = False
-        if outcome != "orphaned":
-            self.since_round += not image.said
-            image.counts_for_round |= outcome != "second" and lease.person not in image.said
+        if outcome == "orphaned":
+            image.keep(lease.person, cls)
+        else:
+            image.hear(lease.person)
+            if lease.person not in image.said and outcome != "second":
+                self.since_round += 1
+                image.counts_for_round.add(lease.person)
             image.said[lease.person] = (pk, cls)
+            self.end_leases_of(image, lease.person)
 
-    def post_label(self, lease: Held, cls: int, key: str) -> services.Submitted:
+    def end_leases_of(self, image: Picked, person: int) -> None:
+        for held in self.live(image):
+            if held.person == person:
+                held.is_live = False
+
+    @rule(person=PEOPLE, cls=CLASSES)
+    def labels_after_being_removed(self, person: int, cls: int) -> None:
+        for lease in self.claim(person, "a", 1)[:1]:
+            key = uuid.uuid4().hex
+            answer = self.post_label(lease, self.classes[cls], key, was_removed=True).answer
+            assert answer["outcome"] == "after_removal", f"Q-23: {answer['outcome']}"
+            pk = answer["annotation"]
+            self.answers[person, key] = (pk, lease.token, self.classes[cls])
+            self.history.append(pk)
+            self.events["annotation.created"] += 1
+            lease.is_live = False
+
+    def post_label(self, lease: Held, cls: int, key: str, **more) -> services.Submitted:
         return services.submit(
             user=self.people[lease.person],
             project=self.project,
@@ -268,6 +348,7 @@ class QueueMachine(RuleBasedStateMachine):
             lease_token=lease.token,
             class_ids=[cls],
             now=self.now,
+            **more,
         )
 
     @precondition(lambda self: self.answers)
@@ -296,7 +377,7 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             assert lease.is_live, "Q-05: a lease that is over beats"
             assert lease.until > self.now, "Q-05: a lease beats after its time"
-            lease.until = self.now + TTL
+            lease.prolong(self.now)
 
     @precondition(lambda self: self.leases)
     @rule(which=ANY)
@@ -336,7 +417,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(person=PEOPLE)
     def takes_skips_back(self, person: int) -> None:
         n = services.unskip(user=self.people[person], project=self.project)
-        back = [i for i in self.images.values() if person in i.skipped_by and not i.said]
+        back = [i for i in self.images.values() if person in i.skipped_by and not i.has_enough]
         assert n == len(back), "Q-17: another number of skips"
         for image in back:
             image.skipped_by.discard(person)
@@ -350,8 +431,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     def take_skip_back(self, asked: Held, tab: str) -> None:
         image, person = asked.image, asked.person
-        others = [h for h in self.live(image) if h.person != person and h.until > self.now]
-        can_be_back = person in image.skipped_by and image.is_open and not others
+        can_be_back = (
+            person in image.skipped_by
+            and image.is_open
+            and person not in image.said
+            and self.has_room(image, person)
+        )
         mine = [h.token for h in self.live(image) if h.person == person and h.until > self.now]
         try:
             lease = services.unskip_one(
@@ -369,8 +454,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert str(lease.token) in mine, "Q-17: what was not skipped is given"
             return
         assert can_be_back, "Q-01: a skip taken back gives an image nobody may have"
-        for held in self.live(image):
-            held.is_live = False
+        self.expire_of(image)
+        self.end_leases_of(image, person)
         image.skipped_by.discard(person)
         self.note_lease(lease, person, tab)
         self.events["skips.taken_back"] += 1
@@ -381,7 +466,7 @@ class QueueMachine(RuleBasedStateMachine):
         (person, _), (pk, token, _) = pick(self.answers.items(), which)
         image = next(lease.image for lease in self.leases if lease.token == token)
         stands = image.said.get(person, (0, 0))[0] == pk
-        others = [h for h in self.live(image) if h.person != person and h.until > self.now]
+        has_room = self.has_room(image, person)
         try:
             lease = services.undo(
                 user=self.people[person],
@@ -391,18 +476,18 @@ class QueueMachine(RuleBasedStateMachine):
                 now=self.now,
             )
         except services.UndoRefusedError:
-            assert not stands or others or not image.is_alive, "Q-18: an undo is refused"
+            assert not (stands and has_room and image.is_alive), "Q-18: an undo is refused"
             return
         known = next((held for held in self.leases if held.token == str(lease.token)), None)
         if known:
             assert known.is_live, "Q-18: a repeated undo gives a lease that is over"
             return
         assert stands, "Q-18: a label is taken back twice"
-        assert not others, "Q-01: an undo gives an image that somebody else holds"
-        for held in self.live(image):
-            held.is_live = False
+        assert has_room, "Q-01: an undo gives an image that others hold"
+        self.expire_of(image)
+        self.end_leases_of(image, person)
         self.withdraw(image, person)
-        self.since_round = max(self.since_round - (not image.said), 0)
+        self.since_round = max(self.since_round - (not image.has_enough), 0)
         self.note_lease(lease, person, tab)
         self.events["annotation.withdrawn"] += 1
 
@@ -429,6 +514,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert self.classes[cls] not in self.deleted_classes, "Q-11: a deleted class was given"
         image.said[person] = (edited.pk, self.classes[cls])
+        image.hear(person)
         self.history.append(edited.pk)
         self.since_round += 1
         self.events["annotation.edited"] += 1
@@ -451,9 +537,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.deleted_classes.add(cls)
         n_counted = 0
         for image in self.images.values():
+            before = min(len(image.said), self.overlap)
             for person in [p for p, (_, said) in image.said.items() if said == cls]:
                 self.withdraw(image, person)
-                n_counted += image.is_open and image.counts_for_round
+                image.keep(person, cls)
+            lost = max(before - len(image.said), 0) if image.is_alive else 0
+            n_counted += min(lost, len(image.counts_for_round))
         self.since_round = max(self.since_round - n_counted, 0)
         self.events["class.deleted"] += 1
 
@@ -465,6 +554,44 @@ class QueueMachine(RuleBasedStateMachine):
         self.events["image.deleted"] += image.is_alive
         image.is_alive = False
 
+    @precondition(lambda self: self.deleted_classes)
+    @rule(which=ANY)
+    def class_comes_back(self, which: int) -> None:
+        cls = pick(sorted(self.deleted_classes), which)
+        n = restoring.restore_class(label_class=self.project.classes.get(pk=cls), actor=self.lead)
+        self.deleted_classes.discard(cls)
+        self.events["class.restored"] += 1
+        named = [i for i in self.images.values() if cls in {kept.cls for kept in i.kept}]
+        assert n == sum(self.recall(image) for image in named), "Q-11: other labels came back"
+
+    @precondition(lambda self: any(not image.is_alive for image in self.images.values()))
+    @rule(which=ANY)
+    def image_comes_back(self, which: int) -> None:
+        image = pick([image for image in self.images.values() if not image.is_alive], which)
+        n = restoring.restore_image(image=Image.objects.get(pk=image.pk), actor=self.lead)
+        image.is_alive = True
+        self.events["image.restored"] += 1
+        assert n == self.recall(image), "Q-11: other labels came back"
+
+    def recall(self, image: Picked) -> int:
+        """Kept labels of living classes count again where the image still wants people."""
+        living = [kept for kept in image.kept if kept.cls not in self.deleted_classes]
+        back = [kept for kept in living if image.comes_back(kept)] if image.is_open else []
+        before = min(len(image.said), self.overlap)
+        for kept in back:
+            author = self.people[kept.person]
+            again = Annotation.objects.get(image=image.pk, author=author, is_current=True)
+            if again.outcome != "second":
+                image.counts_for_round.add(kept.person)
+            self.history.append(again.pk)
+            image.kept.remove(kept)
+            image.said[kept.person] = (again.pk, kept.cls)
+            self.end_leases_of(image, kept.person)
+        for kept in back:
+            image.hear(kept.person)
+        self.since_round += min(len(image.said), self.overlap) - before
+        return len(back)
+
     @precondition(lambda self: len(self.images) < 8)
     @rule(n=st.integers(1, 2))
     def new_images(self, n: int) -> None:
@@ -473,7 +600,7 @@ class QueueMachine(RuleBasedStateMachine):
             # The same at each replay of a failure, and in another order than they came.
             random_key = (len(self.images) + 1) * 7919 % 101
             Image.objects.filter(pk=image.pk).update(random_key=random_key)
-            self.images[image.pk] = Picked(image.pk, random_key)
+            self.images[image.pk] = Picked(image.pk, random_key, self.overlap)
 
     def upload(self) -> Image:
         number = next(_colours)
@@ -495,12 +622,23 @@ class QueueMachine(RuleBasedStateMachine):
         rerank(self.project, order)
         self.order, self.since_round = order, 0
         for image in self.images.values():
-            image.counts_for_round = False
+            image.counts_for_round.clear()
 
     def some_order(self, keep: int, seed) -> list[int]:
         order = sorted(image.pk for image in self.images.values() if image.is_open)
         seed.shuffle(order)
         return order[:keep]
+
+    @rule(overlap=OVERLAPS)
+    def overlap_is_changed(self, overlap: int) -> None:
+        """What is held stays held; images want more people at once, or have enough."""
+        services.change_settings(
+            project=self.project, actor=self.lead, changes={"annotators_per_image": overlap}
+        )
+        self.events["queue.settings_changed"] += overlap != self.overlap
+        self.overlap = overlap
+        for image in self.images.values():
+            image.wanted = overlap
 
     @rule(seconds=st.sampled_from([1, 599, 601, 5000]))
     def tick(self, seconds: int) -> None:
@@ -532,21 +670,35 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def all_holds(self) -> None:
-        self.nobody_shares_an_image()
+        self.an_image_is_with_as_many_people_as_wanted()
+        self.each_label_is_another_persons()
         self.every_answer_is_kept_once()
         self.the_history_tells_what_stands()
         self.no_image_vanishes()
         self.counters_are_right()
 
-    def nobody_shares_an_image(self) -> None:
+    def an_image_is_with_as_many_people_as_wanted(self) -> None:
         live = Lease.objects.filter(project=self.project, state="live", expires_at__gt=self.now)
         holders = Counter(live.values_list("image_id", flat=True))
-        too_many = [pk for pk, n in holders.items() if n > self.overlap]
-        assert not too_many, f"Q-01: image {too_many} is held too often"
+        for pk, n in holders.items():
+            # Those who had it before fewer were wanted may go on.
+            wanted = max(held.wanted for held in self.live(self.images[pk]))
+            assert n <= wanted, f"Q-01: image {pk} is held too often"
         stored = Lease.objects.filter(project=self.project, state="live")
         assert dict(stored.values_list("token", "expires_at")) == {
             uuid.UUID(lease.token): lease.until for lease in self.leases if lease.is_live
         }, "Q-05: other leases are live"
+
+    def each_label_is_another_persons(self) -> None:
+        answered = Lease.objects.filter(project=self.project, state="submitted")
+        assert sorted(answered.values_list("image", "user")) == sorted(
+            (image.pk, self.people[person].pk)
+            for image in self.images.values()
+            for person in image.said
+        ), "Q-16: who has labelled what"
+        for image in self.images.values():
+            again = {held.person for held in self.live(image)} & set(image.said)
+            assert not again, "Q-16: somebody holds what they have labelled"
 
     def every_answer_is_kept_once(self) -> None:
         stored = Submission.objects.filter(annotation__image__project=self.project)
@@ -568,7 +720,7 @@ class QueueMachine(RuleBasedStateMachine):
             for row in rows
             if row.pk not in replaced
             and row.action != Annotation.Action.WITHDRAW
-            and row.outcome != Annotation.Outcome.ORPHANED
+            and row.outcome not in labeling.UNUSED
         }
         assert stands == {row.pk for row in rows if row.is_current}, "Q-07: replayed, another state"
         regions = AnnotationRegion.objects.filter(annotation__in=stands)
@@ -591,7 +743,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {
             (pk, status == "open", gone is None)
             for pk, status, gone in stored.values_list("pk", "status", "deleted_at")
-        } == {(i.pk, not i.said, i.is_alive) for i in self.images.values()}, (
+        } == {(i.pk, not i.has_enough, i.is_alive) for i in self.images.values()}, (
             "Q-14: other images are open"
         )
         ranking = state_of(self.project).ranking_id
@@ -601,9 +753,11 @@ class QueueMachine(RuleBasedStateMachine):
     def counters_are_right(self) -> None:
         alive = [image for image in self.images.values() if image.is_alive]
         project = Project.objects.get(pk=self.project.pk)
-        assert (project.n_images, project.n_labelled) == (
+        assert (project.n_images, project.n_labelled, project.n_labels) == (
             len(alive),
-            sum(bool(image.said) for image in alive),
+            sum(image.has_enough for image in alive),
+            sum(len(image.said) for image in alive),
         ), "Q-19: the project's counters"
+        assert not project.is_settling, "Q-19: images wait to be counted"
         counted = state_of(self.project).labels_since_round
         assert counted == self.since_round, f"Q-19: {counted} labels, not {self.since_round}"

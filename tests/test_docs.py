@@ -73,4 +73,5 @@ def test_every_promise_of_the_queue_is_in_the_table_and_every_test_named_there_e
     assert [name for name in sentences if f'test("{name}"' not in in_the_browser] == []
     for line in table.splitlines():
         if line.startswith("| Q-"):
-            assert "`test_" in line or "the machine" in line or "not yet" in line, line
+            said = ("`test_", "the machine", "not yet", "not applicable until")
+            assert any(words in line for words in said), line

@@ -13,7 +13,7 @@ APPS = [
 ]
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
-    "rankings.py", "running.py", "self_test.py", "simulation.py",
+    "rankings.py", "overlap.py", "restoring.py", "running.py", "self_test.py", "simulation.py",
     "fetching.py", "outbox.py", "delivering.py",
 }  # fmt: skip
 WRITES = {

@@ -20,6 +20,7 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "Archived",
     412: "Changed meanwhile",
     413: "Too large",
     415: "Unsupported type",

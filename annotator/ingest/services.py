@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import Count, F
 
 from annotator.accounts.models import User
 from annotator.events import services as events
@@ -460,9 +460,8 @@ def _import_entry(import_run: Import, archive: SafeZip, user: User, entry: Any) 
 
 
 def _count_entries(import_run: Import) -> None:
-    counts = dict.fromkeys(ImportEntry.Result.values, 0)
-    for result in import_run.entries.values_list("result", flat=True):
-        counts[result] += 1
+    counted = import_run.entries.order_by().values("result").annotate(n=Count("pk"))
+    counts = dict.fromkeys(ImportEntry.Result.values, 0) | dict(counted.values_list("result", "n"))
     import_run.n_added = counts["added"]
     import_run.n_duplicates = counts["duplicate"]
     import_run.n_refused = counts["refused"]

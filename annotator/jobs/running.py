@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 
 from annotator.clock import database_now
 from annotator.jobs.models import Job
@@ -16,6 +17,7 @@ from annotator.jobs.models import Job
 logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
+ARCHIVED = "The project was archived."
 
 
 class LeaseLostError(Exception):
@@ -23,7 +25,11 @@ class LeaseLostError(Exception):
 
 
 class CancelledError(Exception):
-    """A person asked the job to stop."""
+    """A person asked the job to stop, or archived its project; ``reason`` is for people."""
+
+    def __init__(self, job_id: int, reason: str = "") -> None:
+        super().__init__(f"job {job_id} was cancelled")
+        self.reason = reason
 
 
 class YieldedError(Exception):
@@ -66,13 +72,15 @@ class JobRun:
         """Stop here if the job was cancelled or taken over.
 
         Raises:
-            CancelledError: a person asked for it.
+            CancelledError: a person asked for it, or archived the project.
             LeaseLostError: another attempt runs.
         """
         if self._lost.is_set():
             raise LeaseLostError(f"job {self.job_id} was taken over")
-        if self._mine().filter(cancel_requested=True).exists():
-            raise CancelledError(f"job {self.job_id} was cancelled")
+        is_archived = Q(project__deleted_at__isnull=False)
+        stopped = self._mine().filter(is_archived | Q(cancel_requested=True)).first()
+        if stopped:
+            raise CancelledError(self.job_id, "" if stopped.cancel_requested else ARCHIVED)
 
     @contextmanager
     def commit(self) -> Iterator[None]:

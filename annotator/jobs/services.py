@@ -86,6 +86,7 @@ def run(job_id: int) -> str:
 def _do(job_run: JobRun) -> str:
     job = Job.objects.get(pk=job_run.job_id)
     try:
+        job_run.check()
         registry.handler_of(job.kind)(job_run)
     except LeaseLostError as error:
         logger.warning("%s", error)
@@ -93,8 +94,8 @@ def _do(job_run: JobRun) -> str:
     except YieldedError:
         _yield(job_run)
         return "yielded"
-    except CancelledError:
-        _end(job_run, Job.State.CANCELLED, "")
+    except CancelledError as error:
+        _end(job_run, Job.State.CANCELLED, error.reason)
         return "cancelled"
     except JobFailedError as error:
         _end(job_run, Job.State.FAILED, str(error))

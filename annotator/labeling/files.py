@@ -53,7 +53,7 @@ def _image(request: HttpRequest, key: str) -> Image:
         user = signed_in[0]
     try:
         return access.object_for(user, Image.objects.all(), key=key)
-    except NotFound as error:
+    except (NotFound, access.ProjectArchivedError) as error:
         raise Http404 from error
 
 

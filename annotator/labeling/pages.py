@@ -12,7 +12,7 @@ from annotator.accounts.models import Role
 from annotator.labeling import selectors
 from annotator.labeling.presenters import present_class
 from annotator.labeling.serializers import TAKEN_KEYS
-from annotator.labeling.services import PALETTE
+from annotator.labeling.services import PALETTE, version_of
 
 
 def project_context(project: Any, page: str, **more: Any) -> dict[str, Any]:
@@ -30,8 +30,12 @@ def project_context(project: Any, page: str, **more: Any) -> dict[str, Any]:
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
-    """List the person's projects."""
-    return render(request, "labeling/home.html", {"cards": selectors.project_cards(request.user)})
+    """List the person's projects, and the archived ones they can bring back."""
+    context = {
+        "cards": selectors.project_cards(request.user),
+        "archived": selectors.archived_cards(request.user),
+    }
+    return render(request, "labeling/home.html", context)
 
 
 @login_required
@@ -57,12 +61,18 @@ def people(request: HttpRequest, project_id: int) -> HttpResponse:
 
 @login_required
 def project_settings(request: HttpRequest, project_id: int) -> HttpResponse:
-    """Change the name, the instructions and the classes, or delete the project."""
+    """Change the name, the instructions and the classes, or archive the project."""
     project = access.page_project(request, project_id, Role.LEAD)
     alone = selectors.images_of_one_class(project)
     classes = [
         {**present_class(entry), "n_images_alone": alone.get(entry.pk, 0)}
         for entry in project.classes.filter(deleted_at=None)
     ]
-    context = project_context(project, "settings", classes=classes)
+    context = project_context(
+        project,
+        "settings",
+        classes=classes,
+        deleted_classes=selectors.deleted_classes(project),
+        version=version_of(project),
+    )
     return render(request, "labeling/project_settings.html", context)

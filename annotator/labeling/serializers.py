@@ -111,9 +111,16 @@ class InvitationIn(StrictSerializer):
 class ImageFilter(StrictSerializer):
     """What to list of a project's images."""
 
-    status = serializers.ChoiceField(choices=Image.Status.choices, required=False, default="")
+    DIFFERS = "differs"
+
+    status = serializers.ChoiceField(
+        choices=[*Image.Status.choices, (Image.DELETED, "Deleted")], required=False, default=""
+    )
     # `class` is a word of the language, so the field is declared by name below.
     q = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    agreement = serializers.ChoiceField(
+        choices=[(DIFFERS, "People disagree")], required=False, default="", allow_blank=True
+    )
     cursor = serializers.CharField(required=False)
     page_size = serializers.IntegerField(min_value=1, max_value=200, required=False)
 

@@ -12,15 +12,22 @@ from annotator.accounts import access
 from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
+from annotator.api.conditions import if_match
 from annotator.api.paging import NewestFirst
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.events.models import Event
-from annotator.labeling import serializers, services
+from annotator.labeling import restoring, serializers, services
 from annotator.labeling.models import Image, LabelClass
-from annotator.labeling.presenters import present_class, present_project
+from annotator.labeling.presenters import (
+    present_class,
+    present_deleted_class,
+    present_project,
+)
+from annotator.labeling.selectors import deleted_classes
 
 EVENTS_AT_ONCE = 200
+ARCHIVED_LISTED = 200
 
 
 def body_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
@@ -62,26 +69,77 @@ class ProjectsView(APIView):
         return Response(present_project(project, Role.LEAD), status=201)
 
 
+class ArchivedProjectsView(APIView):
+    """The archived projects a person can bring back."""
+
+    def get(self, request: Request) -> Response:
+        """List those the person leads."""
+        archived = access.archived_projects(person_of(request)).prefetch_related("classes")
+        return Response(
+            {
+                "results": [
+                    {
+                        **present_project(entry, Role.LEAD),
+                        "archived_at": entry.deleted_at.isoformat(),
+                    }
+                    for entry in archived[:ARCHIVED_LISTED]
+                ]
+            }
+        )
+
+
 class ProjectView(APIView):
     """One project."""
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show the project."""
-        project = access.project_for(person_of(request), project_id)
-        return Response(present_project(project, project.access_role))
+        return _project_answer(access.project_for(person_of(request), project_id))
 
     def patch(self, request: Request, project_id: int) -> Response:
         """Change its name or instructions."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
         changes = body_of(request, serializers.ProjectPatch)
-        services.update_project(project=project, actor=person_of(request), changes=changes)
-        return Response(present_project(project, project.access_role))
+        try:
+            services.update_project(
+                project=project,
+                actor=person_of(request),
+                changes=changes,
+                version=if_match(request),
+            )
+        except services.StaleProjectError as error:
+            raise Problem(
+                412,
+                "version-mismatch",
+                f"{error} Nothing was saved; look at what is there now, then save again.",
+                current={"name": error.current.name, "instructions": error.current.instructions},
+                version=services.version_of(error.current),
+            ) from error
+        return _project_answer(project)
 
     def delete(self, request: Request, project_id: int) -> Response:
-        """Hide it from everybody."""
+        """Archive it: hidden from everybody until a lead brings it back."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
         services.delete_project(project=project, actor=person_of(request), now=timezone.now())
         return Response(status=204)
+
+
+def _project_answer(project: Any) -> Response:
+    return Response(
+        present_project(project, project.access_role),
+        headers={"ETag": f'"{services.version_of(project)}"'},
+    )
+
+
+class ProjectRestoreView(APIView):
+    """Bringing an archived project back."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Show it to its members again."""
+        project = access.archived_project_for(person_of(request), project_id)
+        n_recalled = restoring.restore_project(project=project, actor=person_of(request))
+        project.refresh_from_db()
+        shown = present_project(project, project.access_role)
+        return Response({**shown, "n_labels_recalled": n_recalled})
 
 
 class ClassesView(APIView):
@@ -123,13 +181,45 @@ class ClassView(APIView):
         reopened = services.delete_class(
             label_class=found, actor=person_of(request), now=timezone.now()
         )
-        return Response({"n_images_reopened": reopened})
+        return Response({"n_images_reopened": reopened, "in_background": reopened is None})
 
 
-def _class(request: Request, project_id: int, class_id: int) -> LabelClass:
+class DeletedClassesView(APIView):
+    """The classes that were deleted."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, the last deleted first."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        return Response(
+            {"results": [present_deleted_class(entry) for entry in deleted_classes(project)]}
+        )
+
+
+class ClassRestoreView(APIView):
+    """Bringing a deleted class back."""
+
+    def post(self, request: Request, project_id: int, class_id: int) -> Response:
+        """Offer it again; its labels count again where nobody labelled the image since."""
+        found = _class(request, project_id, class_id, is_deleted=True)
+        try:
+            recalled = restoring.restore_class(label_class=found, actor=person_of(request))
+        except services.InvalidClassesError as error:
+            raise Problem(409, "class-exists", str(error)) from error
+        return Response(
+            {
+                **present_class(found),
+                "n_labels_recalled": recalled,
+                "in_background": recalled is None,
+            }
+        )
+
+
+def _class(
+    request: Request, project_id: int, class_id: int, *, is_deleted: bool = False
+) -> LabelClass:
     return access.object_for(
         person_of(request),
-        LabelClass.objects.filter(project=project_id, deleted_at=None),
+        LabelClass.objects.filter(project=project_id, deleted_at__isnull=not is_deleted),
         at_least=Role.LEAD,
         pk=class_id,
     )
@@ -148,6 +238,24 @@ class ImageView(APIView):
         )
         services.delete_image(image=image, actor=person_of(request), now=timezone.now())
         return Response(status=204)
+
+
+class ImageRestoreView(APIView):
+    """Bringing a deleted image back."""
+
+    def post(self, request: Request, project_id: int, image_id: int) -> Response:
+        """Put it back into the project with its labels."""
+        image = access.object_for(
+            person_of(request),
+            Image.objects.filter(project=project_id).exclude(deleted_at=None),
+            at_least=Role.LEAD,
+            pk=image_id,
+        )
+        try:
+            recalled = restoring.restore_image(image=image, actor=person_of(request))
+        except restoring.ImageExistsError as error:
+            raise Problem(409, "image-exists", str(error)) from error
+        return Response({"id": image.pk, "n_labels_recalled": recalled})
 
 
 class MembersView(APIView):

@@ -23,6 +23,7 @@ from django.utils import timezone
 from kombu import Producer
 
 from annotator.clock import database_now
+from annotator.events import history as event_history
 from annotator.jobs.selectors import silent_queues
 from annotator.labeling.models import Annotation, Image
 from annotator.operations import archives, stores
@@ -120,6 +121,15 @@ def migrations() -> Finding:
             "Install that version again, or restore a backup made by this one.",
         )
     return ok(f"{len(applied)} applied")
+
+
+@check("history", mend="Run: bin/run manage protect_history, and ask who took them away.")
+def history() -> Finding:
+    """The database itself refuses to change what happened."""
+    missing = event_history.missing_triggers()
+    if missing:
+        return failed(f"The history could be changed: {', '.join(missing)} missing or switched off")
+    return ok("the database refuses to change it")
 
 
 @check("clock", mend="Set the clocks of both machines by NTP.")

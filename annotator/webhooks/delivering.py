@@ -1,12 +1,14 @@
 """Taking turns at a webhook, sending what is due, and what follows from the answers."""
 
 import json
+import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -33,6 +35,8 @@ DISABLE_AFTER = timedelta(days=3)
 MOST_PENDING = 10_000
 KEEP = timedelta(days=30)
 PRUNED_AT_ONCE = 1000
+ROWS_AT_ONCE = 500
+DROPPED_AT_ONCE = 50  # each with up to ten attempts and more
 
 AT_ONCE = 8
 TURN_S = 5.0
@@ -90,12 +94,15 @@ def sweep(*, now: datetime) -> int:
 def keep_house(*, now: datetime) -> None:
     """Drop old deliveries, and switch off webhooks whose backlog has grown too large."""
     done = Delivery.objects.exclude(state=Delivery.State.PENDING).filter(created_at__lt=now - KEEP)
-    old = list(done.values_list("pk", flat=True)[:PRUNED_AT_ONCE])
-    Delivery.objects.filter(pk__in=old).delete()
+    drop(done, most=PRUNED_AT_ONCE)
     for webhook in Webhook.objects.filter(is_active=True):
         pending = webhook.deliveries.filter(state=Delivery.State.PENDING).order_by()
         if pending.values("pk")[MOST_PENDING : MOST_PENDING + 1].exists():
             disable(webhook, f"More than {MOST_PENDING:,} messages were waiting.")
+    # What a worker that died in the middle has left, and what an event wrote at that instant.
+    left = Delivery.objects.filter(state=Delivery.State.PENDING, webhook__is_active=False)
+    for webhook_id in left.order_by().values_list("webhook", flat=True).distinct():
+        cancel_pending(webhook_id)
 
 
 @transaction.atomic
@@ -106,20 +113,31 @@ def disable(webhook: Webhook, reason: str) -> None:
     )
     if not switched:
         return
-    cancel_pending(webhook)
     events.record(
         kind="webhook.disabled",
         project_id=webhook.project_id,
         actor_id=None,
         payload={"webhook": webhook.pk, "reason": reason},
     )
+    transaction.on_commit(partial(cancel_pending, webhook.pk), robust=True)
 
 
-def cancel_pending(webhook: Webhook) -> None:
-    """Give up what waits; each can be sent again by hand."""
-    webhook.deliveries.filter(state=Delivery.State.PENDING).update(
-        state=Delivery.State.CANCELLED, next_try_at=None
+def cancel_pending(webhook_id: int) -> None:
+    """Give up what waits for a webhook that is off, some at a time; each can be sent again."""
+    waiting = Delivery.objects.filter(
+        webhook=webhook_id, webhook__is_active=False, state=Delivery.State.PENDING
     )
+    while some := list(waiting.order_by().values_list("pk", flat=True)[:ROWS_AT_ONCE]):
+        Delivery.objects.filter(pk__in=some, state=Delivery.State.PENDING).update(
+            state=Delivery.State.CANCELLED, next_try_at=None
+        )
+
+
+def drop(deliveries: QuerySet[Delivery], *, most: float = math.inf) -> None:
+    """Delete deliveries with their attempts, in transactions that keep nobody waiting."""
+    while most > 0 and (some := list(deliveries.values_list("pk", flat=True)[:DROPPED_AT_ONCE])):
+        Delivery.objects.filter(pk__in=some).delete()
+        most -= len(some)
 
 
 def _due(now: datetime) -> QuerySet[Delivery]:

@@ -14,7 +14,7 @@ from annotator.clock import database_now
 from annotator.events import services as events
 from annotator.labeling.models import Project
 from annotator.webhooks import kinds, outbox, signing
-from annotator.webhooks.delivering import cancel_pending
+from annotator.webhooks.delivering import cancel_pending, drop
 from annotator.webhooks.models import Delivery, Webhook
 
 MOST_PER_PROJECT = 20
@@ -86,7 +86,7 @@ def update_webhook(*, webhook: Webhook, actor: User, changes: dict[str, Any]) ->
             _forget_failures(webhook)
         webhook.save()
         if not webhook.is_active:
-            cancel_pending(webhook)
+            transaction.on_commit(partial(cancel_pending, webhook.pk), robust=True)
         if changed:
             _note("changed", webhook, actor, fields=sorted(changed), is_active=webhook.is_active)
     return webhook
@@ -106,11 +106,13 @@ def rotate_secret(*, webhook: Webhook, actor: User) -> NewWebhook:
     return NewWebhook(webhook, secret)
 
 
-@transaction.atomic
 def delete_webhook(*, webhook: Webhook, actor: User) -> None:
     """Forget a webhook and its deliveries; that it was there stays in the history."""
-    _note("deleted", webhook, actor)
-    webhook.delete()
+    Webhook.objects.filter(pk=webhook.pk).update(is_active=False)
+    drop(webhook.deliveries.order_by("pk"))
+    with transaction.atomic():
+        _note("deleted", webhook, actor)
+        webhook.delete()
 
 
 @transaction.atomic

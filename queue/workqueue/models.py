@@ -1,6 +1,7 @@
 """Who labels what next: settings, embeddings, model versions, rounds, rankings and leases."""
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -58,6 +59,11 @@ class QueueSettings(models.Model):
     lease_minutes = models.PositiveIntegerField(
         default=10, validators=[MinValueValidator(1), MaxValueValidator(1440)]
     )
+    hold_leases = models.PositiveIntegerField(
+        default=12,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="for so many lease lengths at most one person holds an image",
+    )
     training = models.CharField(max_length=10, choices=Training.choices, default=Training.HEAD)
     head = models.CharField(max_length=10, choices=Head.choices, default=Head.LOGISTIC)
     spread_duplicates = models.BooleanField(default=True)
@@ -94,6 +100,16 @@ class QueueSettings(models.Model):
 
     def __str__(self) -> str:
         return f"queue of project {self.project_id}"
+
+    @property
+    def lease_length(self) -> timedelta:
+        """How long an image stays with a person who does nothing."""
+        return timedelta(minutes=self.lease_minutes)
+
+    @property
+    def longest_hold(self) -> timedelta:
+        """How long an image can stay with a person, however often they prolong the lease."""
+        return self.lease_length * self.hold_leases
 
     def n_candidates(self, n_pool: int) -> int:
         """Return how many images of such a pool the rank budget allows."""
@@ -202,6 +218,9 @@ class Ranking(models.Model):
     n_pool = models.PositiveIntegerField()
     n_candidates = models.PositiveIntegerField()
     n_positions = models.PositiveIntegerField()
+    n_begun = models.PositiveIntegerField(
+        default=0, help_text="the first positions: images that some of the wanted people labelled"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -356,6 +375,7 @@ class Lease(models.Model):
     """A work item: an image held by a person until a time.
 
     Leases live apart from ranks, so a lease that runs out returns the image to its old position.
+    A lease is *submitted* as long as its label stands.
     """
 
     class State(models.TextChoices):
@@ -384,10 +404,11 @@ class Lease(models.Model):
             models.UniqueConstraint(
                 fields=["image", "slot"], condition=Q(state="live"), name="one_live_lease_per_slot"
             ),
+            # Who has labelled an image does not get it again while the label stands.
             models.UniqueConstraint(
                 fields=["image", "user"],
-                condition=Q(state="live"),
-                name="one_live_lease_per_person_and_image",
+                condition=Q(state__in=["live", "submitted"]),
+                name="an_image_once_for_each_person",
             ),
         ]
         indexes = [

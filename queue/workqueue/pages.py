@@ -22,11 +22,12 @@ from annotator.api.paging import NumberCursor
 from annotator.clock import database_now
 from annotator.jobs.models import Job, Pulse
 from annotator.labeling.markdown import rendered
-from annotator.labeling.models import Project
+from annotator.labeling.models import Image, Project
 from annotator.labeling.pages import project_context
-from annotator.labeling.presenters import present_class, present_image
+from annotator.labeling.presenters import present_class
 from annotator.labeling.serializers import ImageFilter
 from workqueue import charts, presenters, reports, selectors
+from workqueue.agreement import agreement
 from workqueue.heuristics import HEADS, HEURISTICS, budget_effect
 from workqueue.models import Round
 
@@ -34,6 +35,7 @@ PREVIEW = 12
 JOBS_SHOWN = 50
 ROUNDS_LISTED = 30
 LEASES_SHOWN = 200
+KEPT_SHOWN = 50
 
 
 class GalleryPages(NumberCursor):
@@ -79,15 +81,23 @@ def label(request: HttpRequest, project_id: int) -> HttpResponse:
 
 @login_required
 def images(request: HttpRequest, project_id: int) -> HttpResponse:
-    """The gallery, with the uploader for leads."""
+    """The gallery, with the uploader for leads.
+
+    Raises:
+        Http404: no such page of it.
+        PermissionDenied: deleted images are for leads.
+    """
     found = access.page_project(request, project_id)
     wanted = ImageFilter(data={key: value for key, value in request.GET.items() if value})
     filters: dict[str, Any] = dict(wanted.validated_data) if wanted.is_valid() else {}
+    if filters.get("status") == Image.DELETED and found.access_role < Role.LEAD:
+        raise PermissionDenied("Only leads see deleted images.")
     shown = selectors.gallery(
         found,
         status=filters.get("status", ""),
         class_id=filters.get("class"),
         text=filters.get("q", ""),
+        disagreed=filters.get("agreement") == ImageFilter.DIFFERS,
     )
     paging = GalleryPages()
     try:
@@ -96,14 +106,17 @@ def images(request: HttpRequest, project_id: int) -> HttpResponse:
         raise Http404("no such page of the gallery") from error
     annotations = selectors.current_annotations(page)
     classes = presenters.classes_of(found)
-    tiles = [_tile(present_image(image, annotations.get(image.pk)), classes) for image in page]
+    tiles = [
+        _tile(presenters.present_labelled(image, annotations[image.pk]), classes) for image in page
+    ]
     context = project_context(
         found,
         "images",
         tiles=tiles,
         classes=list(classes.values()),
         filters=filters,
-        is_filtered=any(filters.get(name) for name in ("status", "class", "q")),
+        is_filtered=any(filters.get(name) for name in ("status", "class", "q", "agreement")),
+        asks_several=found.annotators_per_image > 1,
         next_url=paging.get_next_link(),
         previous_url=paging.get_previous_link(),
         status=presenters.present_status(found, database_now()),
@@ -113,9 +126,21 @@ def images(request: HttpRequest, project_id: int) -> HttpResponse:
 
 def _tile(image: dict[str, Any], classes: dict[int, Any]) -> dict[str, Any]:
     said = image["annotation"]
-    shown = [classes[pk] for pk in said["class_ids"] if pk in classes] if said else []
+    class_ids = dict.fromkeys(pk for entry in image["annotations"] for pk in entry["class_ids"])
     why = presenters.present_why(said["served"], classes)["sentence"] if said else ""
-    return {**image, "classes": shown, "why": why}
+    return {
+        **image,
+        "classes": [classes[pk] for pk in class_ids if pk in classes],
+        "said_by": " · ".join(_said_by(entry, classes) for entry in image["annotations"]),
+        "why": why,
+    }
+
+
+def _said_by(annotation: dict[str, Any], classes: dict[int, Any]) -> str:
+    names = [classes[pk].name for pk in annotation["class_ids"] if pk in classes]
+    if not names:
+        return f"No class fits, says {annotation['author']}"
+    return f"{', '.join(names)}, by {annotation['author']}"
 
 
 @login_required
@@ -126,6 +151,7 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
     curve = reports.learning_curve(rounds)
     listed = Round.objects.filter(project=found).select_related("model_version", "ranking")
     days = reports.labels_over_time(found)
+    in_use = selectors.queue_state(found).model_version_id
     context = project_context(
         found,
         "progress",
@@ -137,9 +163,26 @@ def progress(request: HttpRequest, project_id: int) -> HttpResponse:
         days_charts=charts.total_charts(days),
         per_class=reports.per_class(found),
         per_person=reports.per_person(found),
-        rounds=[presenters.round_row(entry) for entry in listed[:ROUNDS_LISTED]],
+        agreement=_agreement(found) if found.access_role >= Role.LEAD else None,
+        rounds=[presenters.round_row(entry, in_use) for entry in listed[:ROUNDS_LISTED]],
+        kept=_kept(found),
     )
     return render(request, "workqueue/progress.html", context)
+
+
+def _kept(project: Any) -> list[dict[str, Any]]:
+    """Return labels that do not count, for those who may see other people's."""
+    if project.access_role < Role.REVIEWER:
+        return []
+    kept = selectors.labels_kept_unused(project)
+    return [presenters.present_kept(entry) for entry in kept[:KEPT_SHOWN]]
+
+
+def _agreement(project: Project) -> dict[str, Any] | None:
+    """Return how far people agree, where several are asked."""
+    if project.annotators_per_image == 1:
+        return None
+    return presenters.present_agreement(agreement(project))
 
 
 @login_required

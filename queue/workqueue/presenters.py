@@ -1,14 +1,16 @@
 """The JSON of the work queue: what the API answers and the labeling page shows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
 
+from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
+from workqueue.agreement import Agreement
 from workqueue.heuristics import CHOICES, title_of, training_cost
 from workqueue.models import (
     Lease,
@@ -21,6 +23,8 @@ from workqueue.models import (
 )
 
 SUGGEST_FROM = 0.5
+# Fewer images than this say nothing of how far people agree.
+AGREEMENT_FROM = 10
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -30,9 +34,10 @@ def iso(moment: datetime | None) -> str | None:
 
 def present_status(project: Project, now: datetime) -> dict[str, Any]:
     """Return the state of the queue, as polled by the labeling page."""
-    state = selectors.queue_state(project)
-    settings = selectors.queue_settings(project)
+    queue = selectors.queue_of(project)
+    kept, state, settings = queue.project, queue.state, queue.settings
     newest = selectors.newest_round(project)
+    jobs = selectors.newest_jobs(project)
     return {
         "ranking": _ranking(state.ranking) if state.ranking else None,
         "model": _model(state.model_version) if state.model_version else None,
@@ -40,14 +45,21 @@ def present_status(project: Project, now: datetime) -> dict[str, Any]:
         "labels_since_round": state.labels_since_round,
         "labels_until_round": max(settings.batch_size - state.labels_since_round, 0),
         "batch_size": settings.batch_size,
-        **selectors.queue_counts(project, now),
+        "n_images": kept.n_images,
+        "n_labelled": kept.n_labelled,
+        "n_labels": kept.n_labels,
+        "annotators_per_image": kept.annotators_per_image,
+        "is_settling": kept.is_settling,
+        "n_open": kept.n_images - kept.n_labelled,
+        "n_leased": selectors.n_leased(project, now),
         "n_embedded": state.n_embedded,
         "n_embedding_failures": state.n_embedding_failures,
-        "embedding": _embedding(project),
+        "embedding": _embedding(jobs.get("embed")),
         "stop": stopping.advice(project, settings).as_json(),
         "jobs_failed": [
             {"id": job.pk, "kind": job.kind, "error": job.error}
-            for job in selectors.failed_jobs(project)
+            for job in jobs.values()
+            if job.state == Job.State.FAILED
         ],
     }
 
@@ -85,8 +97,7 @@ def _round_in_brief(round_: Round) -> dict[str, Any]:
     }
 
 
-def _embedding(project: Project) -> dict[str, Any] | None:
-    job = selectors.newest_job(project, "embed")
+def _embedding(job: Job | None) -> dict[str, Any] | None:
     if job is None:
         return None
     return {
@@ -143,6 +154,11 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
         return (
             "Drawn at random, so that accuracy can be measured fairly. "
             "The model's guess is hidden on purpose."
+        )
+    if served.get("kind") == "begun":
+        return (
+            "Somebody else has labelled this image, and this project asks several people. "
+            "The model's guess is hidden, so that your answer is your own."
         )
     if served.get("kind") == "coverage":
         return (
@@ -213,7 +229,9 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "budget_value": settings.budget_value,
         "batch_size": settings.batch_size,
         "exploration_share": settings.exploration_share,
+        "annotators_per_image": settings.project.annotators_per_image,
         "lease_minutes": settings.lease_minutes,
+        "hold_leases": settings.hold_leases,
         "training": settings.training,
         "training_cost": _training_cost(settings),
         "head": settings.head,
@@ -299,6 +317,25 @@ def _verdict(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def present_model(model: ModelVersion, in_use: int | None) -> dict[str, Any]:
+    """Return one model version with its figures.
+
+    Args:
+        model: which.
+        in_use: the id of the one in use.
+    """
+    return {
+        "id": model.pk,
+        **_model(model),
+        "training": model.training,
+        "backbone": model.backbone,
+        "class_ids": model.class_ids,
+        "sha256": model.sha256,
+        "metrics": model.metrics,
+        "is_in_use": model.pk == in_use,
+    }
+
+
 def present_round(round_: Round) -> dict[str, Any]:
     """Return one round with its figures."""
     return {
@@ -323,8 +360,14 @@ def present_round(round_: Round) -> dict[str, Any]:
     }
 
 
-def round_row(round_: Round) -> dict[str, Any]:
-    """Return a row of the table of rounds."""
+def round_row(round_: Round, in_use: int | None) -> dict[str, Any]:
+    """Return a row of the table of rounds.
+
+    Args:
+        round_: which.
+        in_use: the id of the model in use.
+    """
+    model = round_.model_version
     used = round_.settings_used
     accuracy = round_.metrics.get("accuracy")
     kind = round_.ranking.kind if round_.ranking else ""
@@ -340,6 +383,8 @@ def round_row(round_: Round) -> dict[str, Any]:
         "heuristic": title_of("coverage" if kind == "coverage" else used.get("heuristic", "")),
         "overlap": None if round_.overlap_top_100 is None else round(round_.overlap_top_100 * 100),
         "accuracy": accuracy,
+        "model": model,
+        "model_is_in_use": model is not None and model.pk == in_use,
         "note": round_.note,
         "error": round_.error,
         "finished_at": round_.finished_at,
@@ -352,6 +397,7 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
     return {
         "position": ranked.position,
         "score": None if ranked.explored else ranked.score,
+        "begun": ranked.position <= ranked.ranking.n_begun,
         "explored": ranked.explored,
         "draw_probability": ranked.draw_probability,
         "image": present_image(ranked.image, None),
@@ -386,7 +432,48 @@ def holders(leases: Iterable[Lease]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def present_history(rows: Iterable[Annotation], by: dict[int, str]) -> list[dict[str, Any]]:
+    """Return what was said of an image, one entry a change, each with who made it."""
+    return [
+        {
+            **present_annotation(row),
+            "by": by.get(row.pk, row.author.shown_name),
+            "is_current": row.is_current,
+            "replaces": row.replaces_id,
+            "due_to_class": row.due_to_class.name if row.due_to_class else None,
+        }
+        for row in rows
+    ]
+
+
+def present_kept(annotation: Annotation) -> dict[str, Any]:
+    """Return a label that is kept and does not count, with its image and why."""
+    return {
+        **present_annotation(annotation),
+        "file_name": annotation.image.file_name,
+        "classes": [region.label_class.name for region in annotation.regions.all()],
+        "reason": annotation.get_outcome_display(),
+    }
+
+
 def present_mine(annotation: Annotation) -> dict[str, Any]:
     """Return one of the person's own labels with its image."""
     image: Image = annotation.image
     return {**present_annotation(annotation), "image": present_image(image, annotation)}
+
+
+def present_agreement(found: Agreement) -> dict[str, Any]:
+    """Return how far people agree; the shares only where there are images enough to tell."""
+    enough = found.n_images >= AGREEMENT_FROM
+    return {
+        "n_images": found.n_images,
+        "n_differ": found.n_images - found.n_unanimous,
+        "unanimous": found.n_unanimous / found.n_images if enough else None,
+        "alpha": round(found.alpha, 2) if enough and found.alpha is not None else None,
+        "is_newest": found.is_newest,
+    }
+
+
+def present_labelled(image: Image, annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """Return an image with what everybody says of it now, the earliest first."""
+    return present_image(image, annotations[0] if annotations else None, annotations)

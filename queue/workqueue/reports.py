@@ -8,6 +8,7 @@ from django.db.models.functions import TruncDate
 
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
+from annotator.labeling.services import UNUSED
 from workqueue.heuristics import title_of
 from workqueue.models import ModelVersion, QueueSettings, Ranking, Round
 
@@ -45,7 +46,7 @@ def labels_over_time(project: Project) -> list[dict[str, Any]]:
     """Return how many labels each day gave, and the total up to it; unused ones left out."""
     days = (
         Annotation.objects.filter(image__project=project, action=Annotation.Action.LABEL)
-        .exclude(outcome=Annotation.Outcome.ORPHANED)
+        .exclude(outcome__in=UNUSED, replaced_by=None)
         .annotate(day=TruncDate("created_at"))
         .values("day")
         .annotate(n=Count("pk"))
@@ -104,8 +105,9 @@ def per_class(project: Project) -> list[dict[str, Any]]:
     """Return labels and recall of each living class."""
     counts = dict(
         AnnotationRegion.objects.filter(
+            # By its classes: by its images the database would read all labels of all projects.
+            label_class__project=project,
             annotation__is_current=True,
-            annotation__image__project=project,
             annotation__image__deleted_at=None,
         )
         .values_list("label_class")

@@ -56,6 +56,7 @@ def run_round(run: JobRun) -> None:
         _verify_segments(project)
         labelled = learning.load_labelled(project, frame_before=_frame_before(project))
         pool = learning.load_pool(project)
+        begun = learning.load_begun(project)
     run.progress(1, 4, "training")
     learned = learn(run, labelled, pool, config, round_, watch)
     trained = learned.trained
@@ -69,7 +70,15 @@ def run_round(run: JobRun) -> None:
     run.progress(3, 4, "writing the new order")
     with watch.step("write"):
         ranking = (
-            write_ranking(run, config, pool, ranked, class_ids=labelled.class_ids, model=model)
+            write_ranking(
+                run,
+                config,
+                pool,
+                ranked,
+                class_ids=labelled.class_ids,
+                model=model,
+                begun=begun,
+            )
             if ranked
             else None
         )

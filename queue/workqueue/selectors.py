@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, QuerySet, Subquery
 
 from annotator.accounts.models import User
+from annotator.events.models import Event
 from annotator.jobs.models import Job
-from annotator.labeling.models import Annotation, Image, LabelClass, Project
+from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from workqueue import stopping
 from workqueue.models import (
     Lease,
@@ -35,7 +37,8 @@ class EmptyQueue:
 
 def queue_settings(project: Project) -> QueueSettings:
     """Return the project's settings, or the defaults as an unsaved row."""
-    found = QueueSettings.objects.select_related("updated_by").filter(project=project).first()
+    related = QueueSettings.objects.select_related("updated_by", "project")
+    found = related.filter(project=project).first()
     return found or QueueSettings(project=project)
 
 
@@ -43,6 +46,29 @@ def queue_state(project: Project) -> QueueState:
     """Return the project's pointers and counters, or zeroes as an unsaved row."""
     related = QueueState.objects.select_related("ranking__model_version", "model_version")
     return related.filter(project=project).first() or QueueState(project=project)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A project's counters, settings and pointers, of one moment."""
+
+    project: Project
+    settings: QueueSettings
+    state: QueueState
+
+
+def queue_of(project: Project) -> Queue:
+    """Return all that is kept of a project's queue, read at once: people poll it."""
+    related = Project.objects.select_related(
+        "queue_settings", "queue_state__ranking", "queue_state__model_version"
+    )
+    found = related.get(pk=project.pk)
+    return Queue(
+        found,
+        # A row that was never written is missing as an attribute, too.
+        getattr(found, "queue_settings", None) or QueueSettings(project=found),
+        getattr(found, "queue_state", None) or QueueState(project=found),
+    )
 
 
 def newest_round(project: Project) -> Round | None:
@@ -61,11 +87,6 @@ def newest_fine_tuned_round(project: Project) -> Round | None:
     )
 
 
-def newest_job(project: Project, kind: str) -> Job | None:
-    """Return the last job of a kind, whatever became of it."""
-    return Job.objects.filter(project=project, kind=kind).order_by("-pk").first()
-
-
 def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
     """Return who holds what until when."""
     return (
@@ -75,24 +96,33 @@ def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
     )
 
 
+def n_held(project: Project, user: User, now: datetime) -> int:
+    """Return how many images the person holds, in all their tabs and programs."""
+    return live_leases(project, now).filter(user=user).order_by().count()
+
+
 def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
     """Return the honest reason why there is no image for the person."""
-    counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)
+    counts = Project.objects.values("n_images", "annotators_per_image").get(pk=project.pk)
     if counts["n_images"] == 0:
         return EmptyQueue("no_images", "This project has no images yet. Add some to start.")
     stop = stopping.advice(project, queue_settings(project))
     if stop.closes_queue:
         return EmptyQueue("stopped", " ".join(["Labeling is complete.", *stop.reasons]))
-    leased = live_leases(project, now).exclude(user=user)
-    n_leased = leased.count()
+    # What others do with an image the person has labelled does not bring it back.
+    labelled = Annotation.objects.filter(image=OuterRef("image"), author=user, is_current=True)
+    others = live_leases(project, now).exclude(user=user).filter(~Exists(labelled))
+    # One look: between two, the last of these leases may end.
+    leased = others.order_by().aggregate(
+        n=Count("image", distinct=True), first_end=Min("expires_at")
+    )
     skipped = Skip.objects.filter(
         user=user,
         image__project=project,
         image__status=Image.Status.OPEN,
         image__deleted_at=None,
     ).count()
-    if n_leased:
-        first = leased[0]
+    if n_leased := leased["n"]:
         return EmptyQueue(
             "leased",
             f"{_images(n_leased)} left, and other people have "
@@ -100,7 +130,7 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
             "What they do not label comes back to the queue.",
             n_leased=n_leased,
             n_skipped_by_you=skipped,
-            next_free_at=first.expires_at,
+            next_free_at=leased["first_end"],
         )
     own = live_leases(project, now).filter(user=user).count()
     if own:
@@ -117,6 +147,20 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
             f"{_images(skipped)} left, and you skipped {'it' if skipped == 1 else 'them all'}. "
             "Somebody else can label them, or take them back.",
             n_skipped_by_you=skipped,
+        )
+    waiting = Annotation.objects.filter(
+        author=user,
+        is_current=True,
+        image__project=project,
+        image__status=Image.Status.OPEN,
+        image__deleted_at=None,
+    ).count()
+    if waiting:
+        them = "it" if waiting == 1 else "them all"
+        return EmptyQueue(
+            "waiting",
+            f"{_images(waiting)} left, and you have labelled {them}: "
+            f"this project asks {counts['annotators_per_image']} people for each image.",
         )
     return EmptyQueue("done", f"All {counts['n_images']} images are labelled. Thank you!")
 
@@ -150,33 +194,102 @@ def last_annotations(project: Project, user: User, n: int) -> QuerySet[Annotatio
 
 
 def gallery(
-    project: Project, *, status: str = "", class_id: int | None = None, text: str = ""
+    project: Project,
+    *,
+    status: str = "",
+    class_id: int | None = None,
+    text: str = "",
+    disagreed: bool = False,
 ) -> QuerySet[Image]:
-    """Return the project's living images, filtered, with their current annotations."""
-    images = Image.objects.filter(project=project, deleted_at=None)
-    if status:
+    """Return the project's images, filtered."""
+    is_deleted = status == Image.DELETED
+    images = Image.objects.filter(project=project, deleted_at__isnull=not is_deleted)
+    if status and not is_deleted:
         images = images.filter(status=status)
     if class_id is not None:
-        said = Annotation.objects.filter(
-            image=OuterRef("pk"), is_current=True, regions__label_class=class_id
-        )
-        images = images.filter(Exists(said))
+        # From the class to its images: the other way a rare class is looked for in all of them.
+        said = AnnotationRegion.objects.filter(label_class=class_id, annotation__is_current=True)
+        images = images.filter(pk__in=said.order_by().values("annotation__image"))
     if text:
         images = images.filter(file_name__icontains=text)
+    if disagreed:
+        images = images.filter(pk__in=_disagreed(project))
     return images
 
 
+def _disagreed(project: Project) -> QuerySet[Any, Any]:
+    """Return the images that somebody says a class of which somebody else does not say."""
+    standing = Annotation.objects.filter(
+        image=OuterRef("annotation__image"), is_current=True
+    ).order_by()
+    n_people = standing.values("image").annotate(n=Count("pk")).values("n")
+    said = AnnotationRegion.objects.filter(
+        annotation__is_current=True, annotation__image__project=project
+    ).order_by()
+    return (
+        said.values("annotation__image", "label_class")
+        .annotate(n_votes=Count("annotation"), n_people=Subquery(n_people))
+        .filter(n_votes__lt=F("n_people"))
+        .values("annotation__image")
+    )
+
+
 def what_is_gone(image_id: int, class_ids: list[int]) -> str:
-    """Return what a label cannot be used without: the image, or else the class by its name."""
+    """Return in words what a label cannot be used without: image, class or project."""
     if Image.objects.filter(pk=image_id).exclude(deleted_at=None).exists():
-        return "The image"
+        return "The image was deleted"
     deleted = LabelClass.objects.filter(pk__in=class_ids).exclude(deleted_at=None).first()
-    return f"The class “{deleted.name}”" if deleted else "The project"
+    return f"The class “{deleted.name}” was deleted" if deleted else "The project was archived"
 
 
-def current_annotations(images: list[Image]) -> dict[int, Annotation]:
-    """Return image id -> its earliest current annotation, with regions and author."""
-    found: dict[int, Annotation] = {}
+def holds_or_held(project_id: int, user: User, token: str) -> bool:
+    """Return whether the person was once given an image with this lease."""
+    return Lease.objects.filter(token=token, user=user, project=project_id).exists()
+
+
+def labels_kept_unused(project: Project) -> QuerySet[Annotation]:
+    """Return the labels that are kept in the history and do not count, the newest first."""
+    return (
+        Annotation.objects.filter(
+            image__project=project,
+            outcome__in=[Annotation.Outcome.ORPHANED, Annotation.Outcome.AFTER_REMOVAL],
+            replaced_by=None,
+        )
+        .select_related("author", "image")
+        .prefetch_related("regions__label_class")
+        .order_by("-pk")
+    )
+
+
+def history_of(annotation: Annotation) -> list[Annotation]:
+    """Return all its author has said of the image, the oldest first."""
+    return list(
+        Annotation.objects.filter(image=annotation.image_id, author=annotation.author_id)
+        .select_related("author", "due_to_class")
+        .prefetch_related("regions")
+        .order_by("pk")
+    )
+
+
+def changed_by(annotation: Annotation) -> dict[int, str]:
+    """Return annotation id -> who made it, where that was not its author or is worth telling."""
+    changes = Event.objects.filter(
+        project=annotation.image.project_id,
+        kind__in=["annotation.edited", "annotation.withdrawn"],
+        payload__image=annotation.image_id,
+    ).select_related("actor")
+    return {
+        change.payload["by" if change.kind == "annotation.withdrawn" else "annotation"]: (
+            change.actor.shown_name
+        )
+        for change in changes
+        if change.actor
+    }
+
+
+def current_annotations(images: list[Image]) -> dict[int, list[Annotation]]:
+    """Return image id -> its current annotations, the earliest first, with regions and author."""
+    found: dict[int, list[Annotation]] = {image.pk: [] for image in images}
     annotations = (
         Annotation.objects.filter(image__in=images, is_current=True)
         .select_related("author")
@@ -184,20 +297,14 @@ def current_annotations(images: list[Image]) -> dict[int, Annotation]:
         .order_by("pk")
     )
     for annotation in annotations:
-        found.setdefault(annotation.image_id, annotation)
+        found[annotation.image_id].append(annotation)
     return found
 
 
-def queue_counts(project: Project, now: datetime) -> dict[str, int]:
-    """Return how many images there are, labelled, open and on somebody's screen."""
-    counts = Project.objects.values("n_images", "n_labelled").get(pk=project.pk)
-    leased = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
-    return {
-        "n_images": counts["n_images"],
-        "n_labelled": counts["n_labelled"],
-        "n_open": counts["n_images"] - counts["n_labelled"],
-        "n_leased": leased.aggregate(n=Count("pk"))["n"],
-    }
+def n_leased(project: Project, now: datetime) -> int:
+    """Return how many images are on somebody's screen."""
+    live = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
+    return live.order_by().values("image").distinct().count()
 
 
 def replays(project: Project) -> QuerySet[Replay]:
@@ -205,9 +312,14 @@ def replays(project: Project) -> QuerySet[Replay]:
     return Replay.objects.filter(project=project).select_related("job").order_by("-pk")
 
 
-def failed_jobs(project: Project) -> list[Job]:
-    """Return the newest job of each kind, where it has failed; rounds tell of themselves."""
-    newest: dict[str, Job] = {}
-    for job in Job.objects.filter(project=project).exclude(kind="round").order_by("-pk")[:50]:
-        newest.setdefault(job.kind, job)
-    return [job for job in newest.values() if job.state == Job.State.FAILED]
+def newest_jobs(project: Project) -> dict[str, Job]:
+    """Return the newest job of each kind, whatever became of it; rounds tell of themselves."""
+    newest = (
+        Job.objects.filter(project=project)
+        .exclude(kind="round")
+        .order_by()
+        .values("kind")
+        .annotate(newest=Max("pk"))
+        .values("newest")
+    )
+    return {job.kind: job for job in Job.objects.filter(pk__in=newest).order_by("-pk")}

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from annotator.api.serializers import StrictSerializer
+from annotator.labeling.models import MOST_ANNOTATORS
 from workqueue.models import QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
@@ -12,9 +13,9 @@ LONGEST_S = 86_400.0
 
 
 class ClaimIn(StrictSerializer):
-    """How many images to hold, and in which tab."""
+    """How many images to hold, and in which tab; 0 only prolongs what is held."""
 
-    n = serializers.IntegerField(min_value=1, max_value=MAX_CLAIM, default=1)
+    n = serializers.IntegerField(min_value=0, max_value=MAX_CLAIM, default=1)
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
     fresh = serializers.BooleanField(required=False, default=False)
     keep = serializers.ListField(
@@ -91,6 +92,10 @@ class SettingsPatch(StrictSerializer):
     batch_size = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
     exploration_share = serializers.FloatField(min_value=0, max_value=1, required=False)
     lease_minutes = serializers.IntegerField(min_value=1, max_value=1440, required=False)
+    hold_leases = serializers.IntegerField(min_value=1, max_value=1000, required=False)
+    annotators_per_image = serializers.IntegerField(
+        min_value=1, max_value=MOST_ANNOTATORS, required=False
+    )
     training = serializers.ChoiceField(choices=QueueSettings.Training.choices, required=False)
     head = serializers.ChoiceField(choices=QueueSettings.Head.choices, required=False)
     spread_duplicates = serializers.BooleanField(required=False)

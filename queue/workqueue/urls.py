@@ -31,10 +31,22 @@ urlpatterns = [
         views.RoundRetryView.as_view(),
         name="round_retry",
     ),
+    path(f"{_project}models/", views.ModelsView.as_view(), name="models"),
+    path(
+        f"{_project}models/<id:model_id>/promote/",
+        views.ModelPromoteView.as_view(),
+        name="model_promote",
+    ),
     path(f"{_project}replays/", views.ReplaysView.as_view(), name="replays"),
     path(f"{_project}replays/<id:replay_id>/", views.ReplayView.as_view(), name="replay"),
     path(f"{_project}jobs/<id:job_id>/retry/", views.JobRetryView.as_view(), name="job_retry"),
     path(f"{_project}annotations/mine/", views.MyAnnotationsView.as_view(), name="my_annotations"),
+    path(f"{_project}annotations/kept/", views.KeptLabelsView.as_view(), name="kept_labels"),
+    path(
+        "annotations/<id:annotation_id>/history/",
+        views.AnnotationHistoryView.as_view(),
+        name="annotation_history",
+    ),
     path("annotations/<id:annotation_id>/", views.AnnotationView.as_view(), name="annotation"),
     path(f"{_project}metrics/", views.MetricsView.as_view(), name="metrics"),
 ]

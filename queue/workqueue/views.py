@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -11,21 +12,25 @@ from rest_framework.views import APIView
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.conditions import if_match, require_if_match
 from annotator.api.paging import ByPosition, NewestFirst
 from annotator.api.problems import Problem
 from annotator.clock import database_now
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation
-from annotator.labeling.presenters import present_annotation, present_image
+from annotator.labeling.models import Annotation, Image, Project
+from annotator.labeling.presenters import present_annotation
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, reports, requests, selectors, serializers, services
-from workqueue.models import QueueSettings, Round
+from workqueue.agreement import agreement
+from workqueue.models import ModelVersion, QueueSettings, Round
 
 OUTCOME_MESSAGES = {
     Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept anyway.",
+    Annotation.Outcome.AFTER_REMOVAL: "You were removed from this project meanwhile. Your label is "
+    "kept for its leads, but it does not count.",
     Annotation.Outcome.SECOND: "Somebody else labelled this image meanwhile; both labels are kept.",
 }
 
@@ -56,7 +61,7 @@ class SubmitView(APIView):
 
     def post(self, request: Request, project_id: int) -> Response:
         """Keep the label; the same key again gets the same answer."""
-        project = access.project_for(person_of(request), project_id)
+        project = _project_of_label(request, project_id)
         body = body_of(request, serializers.SubmitIn)
         try:
             submitted = services.submit(
@@ -66,6 +71,7 @@ class SubmitView(APIView):
                 lease_token=str(body["lease"]),
                 class_ids=body["class_ids"],
                 seconds=body["seconds"],
+                was_removed=project.access_role is None,
                 now=database_now(),
             )
         except services.KeyReusedError as error:
@@ -85,17 +91,43 @@ class SubmitView(APIView):
                     "created_at": answer["created_at"],
                 },
                 "image_id": answer["image"],
-                "message": _message(answer),
-                "status": presenters.present_status(project, database_now()),
+                "message": _message(project, answer),
+                "status": presenters.present_status(project, database_now())
+                if project.access_role
+                else None,
             },
             status=200 if submitted.replayed else 201,
         )
 
 
-def _message(answer: dict[str, Any]) -> str:
+def _project_of_label(request: Request, project_id: int) -> Any:
+    """Return the project of a label in flight.
+
+    It may have been archived since the image was served, or the person removed: what they decided
+    is kept all the same.
+
+    Raises:
+        NotFound: there is no such project, or the person never had this image there.
+        ProjectArchivedError: the same of an archived one.
+    """
+    person = person_of(request)
+    try:
+        return access.project_for(person, project_id)
+    except (NotFound, access.ProjectArchivedError):
+        sent = serializers.SubmitIn(data=request.data)
+        if not sent.is_valid():
+            raise
+        if not selectors.holds_or_held(project_id, person, str(sent.validated_data["lease"])):
+            raise
+        return access.project_even_if_closed(person, project_id)
+
+
+def _message(project: Project, answer: dict[str, Any]) -> str:
     if answer["outcome"] == Annotation.Outcome.ORPHANED:
         gone = selectors.what_is_gone(answer["image"], answer["class_ids"])
-        return f"{gone} was deleted meanwhile; your label is kept in the history but not used."
+        return f"{gone} meanwhile; your label is kept and counts when a lead brings it back."
+    if answer["outcome"] == Annotation.Outcome.SECOND and project.annotators_per_image > 1:
+        return "Enough other people labelled this image meanwhile; your label is kept as well."
     return OUTCOME_MESSAGES.get(answer["outcome"], "")
 
 
@@ -228,7 +260,11 @@ class StatusView(APIView):
     def get(self, request: Request, project_id: int) -> Response:
         """Return the state, or 304 when nothing changed since the client's ETag."""
         project = access.project_for(person_of(request), project_id)
-        status = presenters.present_status(project, database_now())
+        now = database_now()
+        status = {
+            **presenters.present_status(project, now),
+            "n_held_by_you": selectors.n_held(project, person_of(request), now),
+        }
         etag = f'"{hashlib.sha256(json.dumps(status).encode()).hexdigest()[:32]}"'
         if request.headers.get("If-None-Match") == etag:
             return Response(status=304, headers={"ETag": etag})
@@ -257,7 +293,13 @@ class SettingsView(APIView):
                 version=_if_match(request),
             )
         except services.SettingsChangedError as error:
-            raise Problem(412, "version-mismatch", str(error)) from error
+            raise Problem(
+                412,
+                "version-mismatch",
+                f"{error} Nothing was saved; look at what is there now, then save again.",
+                current=presenters.present_settings(error.current),
+                version=str(error.current.version),
+            ) from error
         return _settings_answer(changed)
 
 
@@ -268,8 +310,8 @@ def _settings_answer(settings: QueueSettings) -> Response:
 
 
 def _if_match(request: Request) -> int | None:
-    text = request.headers.get("If-Match", "").strip('"')
-    if not text:
+    text = if_match(request)
+    if text is None:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise Problem(412, "version-mismatch", "If-Match is not a version of this object.")
@@ -338,6 +380,35 @@ class RoundRetryView(APIView):
         if failed.state != Round.State.FAILED:
             raise Problem(409, "round-not-failed", "Only a failed round can be tried again.")
         return _start_round(request, failed.project)
+
+
+class ModelsView(APIView):
+    """The models of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id)
+        in_use = selectors.queue_state(project).model_version_id
+        paging = NewestFirst()
+        models = ModelVersion.objects.filter(project=project)
+        page = paging.paginate_queryset(models, request, view=self)
+        return paging.get_paginated_response(
+            [presenters.present_model(entry, in_use) for entry in page or []]
+        )
+
+
+class ModelPromoteView(APIView):
+    """Going back to a former model."""
+
+    def post(self, request: Request, project_id: int, model_id: int) -> Response:
+        """Let it be the one in use; the answer says what that changes."""
+        models = ModelVersion.objects.filter(project=project_id)
+        model = access.object_for(person_of(request), models, at_least=Role.LEAD, pk=model_id)
+        try:
+            promoted = services.promote(model=model, actor=person_of(request))
+        except services.ModelUnusableError as error:
+            raise Problem(409, "model-unusable", str(error)) from error
+        return Response({**presenters.present_model(model, model.pk), "message": promoted.sentence})
 
 
 class ReplaysView(APIView):
@@ -424,16 +495,21 @@ class ImagesView(APIView):
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
-        project = access.project_for(person_of(request), project_id)
         wanted = query_of(request, ImageFilter)
+        needed = Role.LEAD if wanted["status"] == Image.DELETED else Role.ANNOTATOR
+        project = access.project_for(person_of(request), project_id, needed)
         images = selectors.gallery(
-            project, status=wanted["status"], class_id=wanted["class"], text=wanted["q"]
+            project,
+            status=wanted["status"],
+            class_id=wanted["class"],
+            text=wanted["q"],
+            disagreed=wanted["agreement"] == ImageFilter.DIFFERS,
         )
         paging = NewestFirst()
         page = paging.paginate_queryset(images, request, view=self) or []
         annotations = selectors.current_annotations(page)
         return paging.get_paginated_response(
-            [present_image(image, annotations.get(image.pk)) for image in page]
+            [presenters.present_labelled(image, annotations[image.pk]) for image in page]
         )
 
 
@@ -447,23 +523,45 @@ class MyAnnotationsView(APIView):
         return Response({"results": [presenters.present_mine(entry) for entry in mine]})
 
 
+class KeptLabelsView(APIView):
+    """Labels that are kept in the history and do not count."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first, each with why."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        paging = NewestFirst()
+        kept = selectors.labels_kept_unused(project)
+        page = paging.paginate_queryset(kept, request, view=self)
+        return paging.get_paginated_response(
+            [presenters.present_kept(entry) for entry in page or []]
+        )
+
+
 class AnnotationView(APIView):
-    """One label."""
+    """One label. An edit is a new label with a new id, so its id is also its version."""
+
+    def get(self, request: Request, annotation_id: int) -> Response:
+        """Show it, and which one has replaced it."""
+        annotation = _annotation(request, annotation_id)
+        newer = Annotation.objects.filter(replaces=annotation).first()
+        shown = present_annotation(annotation)
+        return Response(
+            {
+                **shown,
+                "is_current": annotation.is_current,
+                "replaced_by": newer.pk if newer else None,
+            },
+            headers={"ETag": f'"{annotation.pk}"'},
+        )
 
     def put(self, request: Request, annotation_id: int) -> Response:
         """Replace it by one with other classes; the former stays in the history."""
-        annotation = access.object_for(
-            person_of(request),
-            Annotation.objects.select_related("author"),
-            project_path="image__project",
-            pk=annotation_id,
-        )
-        if annotation.author_id != person_of(request).pk:
-            access.project_for(person_of(request), annotation.image.project_id, Role.REVIEWER)
+        annotation = _annotation(request, annotation_id)
+        require_if_match(request, "the label")
         body = body_of(request, serializers.EditIn)
         version = _if_match(request)
         if version is not None and version != annotation.pk:
-            raise Problem(412, "version-mismatch", "This label was changed meanwhile.")
+            raise _changed_meanwhile(labeling.current_of(annotation), annotation)
         try:
             edited = services.edit(
                 annotation=annotation, actor=person_of(request), class_ids=body["class_ids"]
@@ -471,17 +569,59 @@ class AnnotationView(APIView):
         except labeling.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
         except labeling.StaleAnnotationError as error:
-            current = present_annotation(error.current) if error.current else None
-            raise Problem(412, "version-mismatch", str(error), current=current) from error
+            raise _changed_meanwhile(error.current, annotation) from error
         return Response(
             {"annotation": present_annotation(edited)}, headers={"ETag": f'"{edited.pk}"'}
         )
+
+
+def _annotation(request: Request, annotation_id: int) -> Annotation:
+    """Return a label of the person, or of anybody for a reviewer."""
+    annotation = access.object_for(
+        person_of(request),
+        Annotation.objects.select_related("author"),
+        project_path="image__project",
+        pk=annotation_id,
+    )
+    if annotation.author_id != person_of(request).pk:
+        access.project_for(person_of(request), annotation.image.project_id, Role.REVIEWER)
+    return annotation
+
+
+def _changed_meanwhile(current: Annotation | None, asked: Annotation) -> Problem:
+    said = "changed" if current else "withdrawn"
+    by = selectors.changed_by(asked).get(current.pk) if current else None
+    return Problem(
+        412,
+        "version-mismatch",
+        f"This label was {said} meanwhile.",
+        current=present_annotation(current) if current else None,
+        version=str(current.pk) if current else None,
+        by=by,
+    )
+
+
+class AnnotationHistoryView(APIView):
+    """What became of one label."""
+
+    def get(self, request: Request, annotation_id: int) -> Response:
+        """List all its author said of the image, oldest first, with who changed what."""
+        annotation = _annotation(request, annotation_id)
+        rows = selectors.history_of(annotation)
+        by = selectors.changed_by(annotation)
+        return Response({"results": presenters.present_history(rows, by)})
 
 
 class MetricsView(APIView):
     """The figures of the progress page."""
 
     def get(self, request: Request, project_id: int) -> Response:
-        """Return labels over time, the learning curve and the figures per class."""
+        """Return labels over time, the learning curve and the figures per class.
+
+        A lead also learns how far people agree.
+        """
         project = access.project_for(person_of(request), project_id)
-        return Response(reports.metrics(project))
+        metrics = reports.metrics(project)
+        if project.access_role >= Role.LEAD:
+            metrics["agreement"] = presenters.present_agreement(agreement(project))
+        return Response(metrics)

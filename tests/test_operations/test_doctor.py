@@ -11,12 +11,15 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 from factories import class_of, make_images, make_member, make_project, now, store_files
 from kombu import Connection
 
+from annotator.events import history
+from annotator.events.models import Event
 from annotator.jobs import services as jobs
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Image
@@ -131,13 +134,14 @@ def test_a_database_that_is_too_old_or_away_has_failed_and_says_what_to_do(monke
 
 def test_migrations_that_wait_have_failed_and_the_command_is_named():
     recorder = MigrationRecorder(connection)
+    ((app, newest),) = MigrationLoader(connection).graph.leaf_nodes("workqueue")
     assert status_of("migrations") == "ok"
 
-    recorder.record_unapplied("workqueue", "0003_fine_tuning")
+    recorder.record_unapplied(app, newest)
     try:
         line = doctor.examine("migrations")
     finally:
-        recorder.record_applied("workqueue", "0003_fine_tuning")
+        recorder.record_applied(app, newest)
 
     assert (line.status, line.mend) == ("failed", "Run: bin/run manage migrate")
 
@@ -152,6 +156,44 @@ def test_a_database_of_a_newer_version_has_failed():
 
     assert line.status == "failed"
     assert "workqueue.0999_from_the_future" in line.text
+
+
+@pytest.fixture
+def without_a_trigger():
+    """Drop one trigger, as whoever has the database may."""
+    assert doctor.examine("history").status == "ok"
+    on_table = " ON events_event" if connection.vendor == "postgresql" else ""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER events_event_no_delete{on_table}")
+    yield "events_event_no_delete"
+    history.protect()
+
+
+def test_a_trigger_of_the_history_that_is_gone_has_failed_and_its_mend_mends(
+    without_a_trigger, capsys
+):
+    line = doctor.examine("history")
+    assert (line.status, without_a_trigger in line.text) == ("failed", True)
+    assert line.mend.startswith("Run: bin/run manage protect_history")
+
+    call_command("protect_history")
+
+    assert capsys.readouterr().out == f"Created: {without_a_trigger}.\n"
+    assert doctor.examine("history").status == "ok"
+    make_project()
+    with pytest.raises(IntegrityError, match="never changed or deleted"):
+        Event.objects.all().delete()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="for PostgreSQL")
+def test_a_trigger_of_the_history_that_is_switched_off_has_failed():
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE workqueue_submission DISABLE TRIGGER USER")
+    try:
+        assert "workqueue_submission_no_update" in doctor.examine("history").text
+    finally:
+        history.protect()
+    assert doctor.examine("history").status == "ok"
 
 
 def test_clocks_that_agree_are_ok_and_others_have_failed(monkeypatch):
@@ -339,7 +381,7 @@ def test_the_queue_is_tried_without_a_trace():
 def test_a_queue_that_serves_in_another_order_has_failed_and_leaves_no_trace(monkeypatch):
     in_order = leases._best_ranked
     monkeypatch.setattr(
-        leases, "_best_ranked", lambda ranking, user, n: in_order(ranking, user, 9)[::-1][:n]
+        leases, "_best_ranked", lambda *place, n=None: in_order(*place[:-1], 9)[::-1][: place[-1]]
     )
     before = databases.count_rows(connection)
 

@@ -1,19 +1,20 @@
 import itertools
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from django.db import connections
-from django.db.models import Q
+from django.db.models import Q, Value
 from hypothesis import Phase
 from hypothesis.stateful import run_state_machine_as_test
 from queue_machine import QueueMachine, quick
 
 from annotator.events import services as events
-from annotator.labeling import hooks
+from annotator.labeling import hooks, restoring
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation, Image
-from workqueue import rankings, services
+from annotator.labeling.models import Annotation
+from workqueue import overlap, rankings, services
 from workqueue.models import Lease, Submission
 from workqueue.services import labels, leases
 
@@ -56,7 +57,8 @@ class Like:
 def a_claim_takes_what_somebody_holds(patch):
     slots = itertools.count(1)
     patch.setattr(leases, "_leased", nothing)
-    patch.setattr(leases, "Lease", Like(Lease, lambda **f: Lease(slot=next(slots), **f)))
+    make = lambda **fields: Lease(**fields | {"slot": next(slots)})  # noqa: E731
+    patch.setattr(leases, "Lease", Like(Lease, make))
 
 
 def a_claim_ends_what_somebody_holds(patch):
@@ -128,7 +130,7 @@ def a_new_ranking_forgets_what_is_held(patch):
 
 
 def the_worst_image_is_served_first(patch):
-    patch.setattr(leases, "_skip_locked", lambda rows, **_: rows.reverse())
+    patch.setattr(leases, "_skip_locked", lambda rows, _: rows.reverse())
 
 
 def an_undone_image_loses_its_place(patch):
@@ -139,7 +141,40 @@ def an_undone_image_loses_its_place(patch):
 
 
 def images_of_a_deleted_class_are_not_served_again(patch):
-    patch.setattr(hooks, "images_reopened", lambda *_: None)
+    patch.setattr(hooks, "labels_withdrawn", lambda *_: None)
+
+
+def labels_stay_away_when_their_class_is_back(patch):
+    patch.setattr(restoring, "_recallable", lambda *_, **__: [])
+
+
+def what_others_said_since_keeps_a_label_away(patch):
+    recallable = restoring._recallable
+    patch.setattr(restoring, "_recallable", lambda *args, **_: recallable(*args, is_shared=False))
+
+
+def an_image_that_has_labels_back_counts_as_one(patch):
+    tell = hooks.labels_recalled
+    patch.setattr(
+        hooks,
+        "labels_recalled",
+        lambda project_id, recalled: tell(
+            project_id, [replace(back, n_counted=1) for back in recalled]
+        ),
+    )
+
+
+def who_has_their_label_back_still_holds_the_image(patch):
+    patch.setattr(labels, "_answered_again", lambda _: None)
+
+
+def a_label_counts_though_its_author_was_removed(patch):
+    record = labeling.record_annotation
+    patch.setattr(labeling, "record_annotation", lambda *, was_removed, **more: record(**more))
+
+
+def a_heartbeat_holds_an_image_for_ever(patch):
+    patch.setattr(leases, "_end", lambda lease, settings, now: now + settings.lease_length)
 
 
 def a_skipped_image_comes_back(patch):
@@ -176,11 +211,42 @@ def what_is_kept_is_given_back_too(patch):
 
 
 def a_label_is_not_counted(patch):
-    def mark(image):
-        Image.objects.filter(pk=image.pk).update(status=Image.Status.LABELLED)
-        image.status = Image.Status.LABELLED
+    patch.setattr(labeling, "count_labels", lambda *_, **__: None)
 
-    patch.setattr(labeling, "_mark_labelled", mark)
+
+def a_person_is_given_what_they_have_labelled(patch):
+    patch.setattr(leases, "_had", nothing)
+
+
+def an_image_is_given_to_more_people_than_wanted(patch):
+    patch.setattr(leases, "_n_taken", lambda _: Value(0))
+
+
+def labels_after_the_first_finish_no_image(patch):
+    follow = labeling.follow_labels
+    patch.setattr(
+        labeling,
+        "follow_labels",
+        lambda project, images, n_labels: follow(
+            project, images, {pk: min(n, 1) for pk, n in n_labels.items()}
+        ),
+    )
+
+
+def images_do_not_follow_a_change_of_the_overlap(patch):
+    patch.setattr(overlap, "settle", lambda *_: None)
+
+
+def who_lost_a_label_with_its_class_cannot_give_another(patch):
+    patch.setattr(labels, "_end_submitted", lambda _: None)
+
+
+def an_undo_counts_everybody_who_holds_the_image(patch):
+    patch.setattr(labels, "has_room_beside", lambda image, user_id: not others(image, user_id))
+
+
+def others(image, user_id):
+    return Lease.objects.filter(image=image, state="live").exclude(user=user_id).exists()
 
 
 def a_withdrawal_is_not_told(patch):
@@ -201,6 +267,9 @@ FAULTS = {
     half_a_label_survives_a_crash: "Q-|cannot be used outside of a transaction",
     a_new_ranking_forgets_what_is_held: "Q-14",
     a_label_is_not_counted: "Q-19|n_labelled",
+    a_person_is_given_what_they_have_labelled: "Q-16|an_image_once|workqueue_lease",
+    an_image_is_given_to_more_people_than_wanted: "Q-01|Q-14",
+    images_do_not_follow_a_change_of_the_overlap: "Q-14|Q-19",
 }
 MORE_FAULTS = {
     a_claim_ends_what_somebody_holds: "Q-05|Q-01|Q-14",
@@ -214,6 +283,15 @@ MORE_FAULTS = {
     my_other_tab_is_somebody_else: "Q-17",
     what_is_kept_is_given_back_too: "Q-05",
     a_withdrawal_is_not_told: "Q-07",
+    labels_stay_away_when_their_class_is_back: "Q-11|DoesNotExist",
+    what_others_said_since_keeps_a_label_away: "Q-11|DoesNotExist",
+    an_image_that_has_labels_back_counts_as_one: "Q-19",
+    who_has_their_label_back_still_holds_the_image: "Q-16|Q-05",
+    a_label_counts_though_its_author_was_removed: "Q-23",
+    a_heartbeat_holds_an_image_for_ever: "Q-05",
+    labels_after_the_first_finish_no_image: "Q-14|Q-19",
+    who_lost_a_label_with_its_class_cannot_give_another: "Q-16",
+    an_undo_counts_everybody_who_holds_the_image: "Q-18|Q-06",
 }
 
 

@@ -3,18 +3,22 @@
 import uuid
 
 import pytest
+from django.apps import apps
 from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from factories import class_of, make_images, make_member, make_project, now
 
-from annotator.events.models import Event
-from annotator.labeling.models import Annotation, AnnotationRegion
+from annotator.events import history
+from annotator.labeling.models import Annotation
 from workqueue import services
-from workqueue.models import Submission
 
 pytestmark = pytest.mark.django_db
-HISTORY = [Event, Annotation, AnnotationRegion, Submission]
-MAY_CHANGE = {("labeling_annotation", "is_current")}
+HISTORY = [apps.get_model(name) for name in history.HISTORY]
+MAY_CHANGE = {
+    (apps.get_model(name)._meta.db_table, column)
+    for name, columns in history.HISTORY.items()
+    for column in columns
+}
 COLUMNS = [
     (model._meta.db_table, field.column)
     for model in HISTORY

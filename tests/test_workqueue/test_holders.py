@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, make_ranking
+from factories import class_of, make_images, make_member, make_project, make_ranking, now
 
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Role
 from annotator.events.models import Event
+from workqueue import services
 from workqueue.models import Lease
 
 pytestmark = pytest.mark.django_db
@@ -185,3 +186,72 @@ def test_what_a_removed_member_held_is_free_at_once(project, lead, holder, clien
     assert held(lead, project) == []
     assert image_ids(claim(client_of(make_member(project)), project, 2)) == image_ids(leases)
     assert Lease.objects.filter(project=elsewhere, state=Lease.State.LIVE).count() == 1
+
+
+# --- The longest hold ---------------------------------------------------------------------------
+
+MINUTE = timedelta(minutes=1)
+
+
+def hold(project, n):
+    services.change_settings(
+        project=project, actor=project.created_by, changes={"hold_leases": n, "lease_minutes": 10}
+    )
+
+
+def heartbeat(user, project, lease, at):
+    return services.heartbeat(user=user, project=project, lease_token=str(lease.token), now=at)
+
+
+def test_heartbeats_hold_an_image_no_longer_than_the_longest_hold(project, holder):
+    hold(project, 3)
+    start = now()
+    (lease,) = services.claim(user=holder, project=project, n=1, now=start).leases
+
+    ends = [heartbeat(holder, project, lease, start + n * 6 * MINUTE) for n in range(1, 5)]
+
+    assert [(end - start) / MINUTE for end in ends] == [16, 22, 28, 30]
+    other = make_member(project)
+    before, after = start + 29.9 * MINUTE, start + 30 * MINUTE
+    (theirs,) = services.claim(user=other, project=project, n=1, now=before).leases
+    assert theirs.image != lease.image
+    with pytest.raises(services.LeaseLostError, match="as long as one person may"):
+        heartbeat(holder, project, lease, after)
+    (theirs,) = services.claim(user=other, project=project, n=1, now=after, client="b").leases
+    assert theirs.image == lease.image
+
+
+def test_claiming_again_and_again_holds_an_image_no_longer_either(project, holder):
+    hold(project, 2)
+    start = now()
+    asked = {"user": holder, "project": project, "client": "tab"}
+    (lease,) = services.claim(**asked, n=1, now=start).leases
+
+    for n in (8, 16):
+        (held,) = services.claim(**asked, n=0, now=start + n * MINUTE).leases
+        assert held == lease
+    assert held.expires_at - start == 20 * MINUTE
+
+    assert services.claim(**asked, n=0, now=start + 20 * MINUTE).leases == []
+
+
+def test_a_shorter_longest_hold_takes_nothing_away_from_who_holds_an_image(project, holder):
+    start = now()
+    (lease,) = services.claim(user=holder, project=project, n=1, now=start).leases
+    heartbeat(holder, project, lease, start + 9 * MINUTE)
+    hold(project, 1)
+
+    until = heartbeat(holder, project, lease, start + 12 * MINUTE)
+
+    assert (until - start) / MINUTE == 19
+
+
+def test_by_default_an_image_is_held_for_twelve_leases(project, holder):
+    start = now()
+    (lease,) = services.claim(user=holder, project=project, n=1, now=start).leases
+
+    ends = [heartbeat(holder, project, lease, start + n * 9 * MINUTE) for n in range(1, 14)]
+
+    assert max(ends) - start == 120 * MINUTE
+    with pytest.raises(services.LeaseLostError):
+        heartbeat(holder, project, lease, start + 120 * MINUTE)

@@ -278,6 +278,27 @@ def test_an_empty_queue_says_why():
     assert selectors.why_empty(project, user, now()).reason == "done"
 
 
+def test_an_empty_queue_says_why_though_the_last_lease_of_others_ends_that_very_moment():
+    project = make_project()
+    user, other = make_member(project), make_member(project)
+    make_images(project, 1)
+    (lease,) = claim(other, project)
+    released = []
+
+    def release_once_leases_were_read(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if "workqueue_lease" in sql and not released:
+            released.append(lease)
+            services.release(user=other, project=project, lease_token=str(lease.token))
+        return result
+
+    with connection.execute_wrapper(release_once_leases_were_read):
+        empty = selectors.why_empty(project, user, now())
+
+    assert released
+    assert empty.reason == "leased"
+
+
 def test_a_full_batch_starts_one_round_and_labels_meanwhile_count_for_the_next():
     project = make_project()
     make_images(project, 10)

@@ -22,7 +22,7 @@ from workqueue.learning.heads import (
     save_head,
     train,
 )
-from workqueue.learning.labels import LabelledSet, Pool, load_labelled, load_pool
+from workqueue.learning.labels import LabelledSet, Pool, load_begun, load_labelled, load_pool
 from workqueue.learning.ordering import RankedPool, Reembedded, rank_pool
 from workqueue.learning.replaying import (
     BakeOff,
@@ -74,6 +74,7 @@ __all__ = [
     "fine_tune",
     "forecast_of",
     "former_head",
+    "load_begun",
     "load_head",
     "load_labelled",
     "load_pool",

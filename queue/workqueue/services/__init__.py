@@ -9,6 +9,7 @@ from workqueue.services.labels import (
     KeyReusedError,
     Submitted,
     UndoRefusedError,
+    count_again,
     edit,
     submit,
     take_back,
@@ -20,11 +21,13 @@ from workqueue.services.leases import (
     LeaseLostError,
     LeaseUnknownError,
     claim,
+    end_all_leases,
     end_leases,
     heartbeat,
     release,
     release_person,
 )
+from workqueue.services.promotions import ModelUnusableError, Promoted, promote
 from workqueue.services.settings import SettingsChangedError, change_settings
 from workqueue.services.skips import UnskipRefusedError, skip, unskip, unskip_one
 
@@ -35,15 +38,20 @@ __all__ = [
     "KeyReusedError",
     "LeaseLostError",
     "LeaseUnknownError",
+    "ModelUnusableError",
+    "Promoted",
     "SettingsChangedError",
     "Submitted",
     "UndoRefusedError",
     "UnskipRefusedError",
     "change_settings",
     "claim",
+    "count_again",
     "edit",
+    "end_all_leases",
     "end_leases",
     "heartbeat",
+    "promote",
     "release",
     "release_person",
     "skip",

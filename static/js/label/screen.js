@@ -16,9 +16,11 @@ const EMPTY_TITLES = {
   done: "All done",
   leased: "Nothing free at the moment",
   skipped: "Only skipped images are left",
+  waiting: "The rest is for other people",
   no_images: "No images yet",
   sending: "One moment",
   error: "The queue cannot be reached",
+  closed: "This project is closed to you",
 };
 const OTHER_USER =
   "Somebody else is signed in now. The labels of the former user stay in this browser until they sign in again. Reload the page to go on.";

@@ -41,6 +41,21 @@ export async function call(method, url, body, options = {}) {
 }
 
 /**
+ * Change a version of something: refused with 412 when somebody else has changed it since.
+ * @param {string} method
+ * @param {string} url
+ * @param {object} [body]
+ * @param {string} version the version that was seen, without quotes; "" for whatever is there
+ * @returns {Promise<{answer: any, version: string}>}
+ * @throws {ApiError}
+ */
+export async function change(method, url, body, version) {
+  const headers = version ? { "If-Match": `"${version}"` } : {};
+  const { answer, response } = await request(method, url, body, { headers });
+  return { answer, version: (response.headers.get("ETag") ?? "").replace(/^W\/|"/g, "") };
+}
+
+/**
  * Poll: nothing is sent back while nothing has changed.
  * @param {string} url
  * @param {string} etag of the last answer, or ""
