@@ -228,6 +228,19 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     assert canary.got == []
 
 
+def test_the_connection_is_made_to_the_address_the_name_stands_for(
+    client, project, names, start, settings
+):
+    server = start(Receiver(host="127.0.0.3"), trusted=False)
+    settings.OUTBOUND_ALLOW = ["127.0.0.3"]
+    names.set("hooks.example", ["127.0.0.3"])
+
+    attempt = deliver(client, project, f"http://hooks.example:{server.port}/")
+
+    assert attempt.status == 200
+    assert server.got[0].headers["host"] == f"hooks.example:{server.port}"
+
+
 def test_a_webhooks_address_is_checked_again_at_each_delivery(client, project, names, nowhere):
     names.set("rebind.example", [PUBLIC], ["127.0.0.1"])
 
