@@ -42,6 +42,19 @@ def items(name: str, default: str = "") -> list[str]:
     return [entry.strip() for entry in text(name, default).split(",") if entry.strip()]
 
 
+def numbers(name: str, default: str = "") -> list[int]:
+    """Return the comma-separated whole numbers of the variable.
+
+    Raises:
+        ImproperlyConfigured: one of them is none.
+    """
+    entries = items(name, default)
+    wrong = [entry for entry in entries if not (entry.isascii() and entry.isdigit())]
+    if wrong:
+        raise ImproperlyConfigured(f"{PREFIX}{name} must hold whole numbers, not {wrong[0]!r}.")
+    return [int(entry) for entry in entries]
+
+
 def inherited(more: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for a child process: ours, and some variables more."""
     return {**os.environ, **more}

@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "annotator.jobs",
     "annotator.labeling",
     "annotator.ingest",
+    "annotator.webhooks",
     "workqueue",
     "annotator.operations",
 ]
@@ -132,6 +133,12 @@ MAX_ZIP_BYTES = 20 * 1024**3
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024**2
 DATA_UPLOAD_MAX_NUMBER_FILES = 100
 FILE_UPLOAD_PERMISSIONS = 0o640
+
+# --- Connections to addresses people give (webhooks, images by address) -------------------------
+
+OUTBOUND_ALLOW = environment.items("OUTBOUND_ALLOW")
+OUTBOUND_HTTP = environment.flag("OUTBOUND_HTTP")
+OUTBOUND_PORTS = environment.numbers("OUTBOUND_PORTS", "443,80,8443,8080")
 
 # --- Accounts and headers ---------------------------------------------------------------------
 
@@ -243,7 +250,7 @@ if LEARNING_WORKER:
     # torch must never be forked after its first operation: the child would hang.
     CELERY_WORKER_POOL_START_METHOD = "spawn"
 
-QUEUES = ["interactive", "ingest", "train", "embed"]
+QUEUES = ["interactive", "ingest", "webhooks", "train", "embed"]
 JOB_LEASE = timedelta(seconds=30)
 JOB_RESEND_AFTER = timedelta(seconds=10)
 JOB_MAX_ATTEMPTS = 3
@@ -267,6 +274,16 @@ CELERY_BEAT_SCHEDULE = {
         "task": "workqueue.housekeeping",
         "schedule": timedelta(seconds=30),
         "options": {"queue": "interactive", "expires": 30},
+    },
+    "webhooks-sweep": {
+        "task": "webhooks.sweep",
+        "schedule": timedelta(seconds=5),
+        "options": {"queue": "webhooks", "expires": 5},
+    },
+    "webhooks-housekeeping": {
+        "task": "webhooks.housekeeping",
+        "schedule": timedelta(minutes=1),
+        "options": {"queue": "webhooks", "expires": 60},
     },
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")

@@ -6,6 +6,7 @@ import annotator.accounts.urls
 import annotator.ingest.urls
 import annotator.labeling.urls
 import annotator.page_urls
+import annotator.webhooks.urls
 import workqueue.urls
 from annotator import health
 from annotator.api.fallback import no_such_route
@@ -18,6 +19,7 @@ _api = [
     *annotator.accounts.urls.urlpatterns,
     *annotator.labeling.urls.urlpatterns,
     *annotator.ingest.urls.urlpatterns,
+    *annotator.webhooks.urls.urlpatterns,
     *workqueue.urls.urlpatterns,
     re_path(r"^.*$", no_such_route),
 ]

@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 def test_every_setting_of_the_environment_is_in_the_table():
     used = set(
         re.findall(
-            r'environment\.(?:text|flag|number|items)\(\s*"([A-Z0-9_]+)"',
+            r'environment\.(?:text|flag|numbers?|items)\(\s*"([A-Z0-9_]+)"',
             (ROOT / "annotator" / "settings.py").read_text(),
         )
     ) | {"SECRET_KEY"}
@@ -29,7 +29,7 @@ def test_every_setting_of_the_environment_is_in_the_table():
 
 def test_every_model_is_in_the_glossary():
     glossary = (DOCS / "glossary.md").read_text()
-    ours = ("accounts", "api", "events", "ingest", "jobs", "labeling", "workqueue")
+    ours = ("accounts", "api", "events", "ingest", "jobs", "labeling", "webhooks", "workqueue")
     models = [model.__name__ for label in ours for model in apps.get_app_config(label).get_models()]
 
     assert [name for name in models if f"**{name}**" not in glossary] == []

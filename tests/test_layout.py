@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APP_NAMES = ("accounts", "api", "events", "ingest", "jobs", "labeling", "operations")
+APP_NAMES = (
+    "accounts",
+    "api",
+    "events",
+    "ingest",
+    "jobs",
+    "labeling",
+    "operations",
+    "webhooks",
+)
 APPS = [
     *(ROOT / "annotator" / name for name in APP_NAMES),
     ROOT / "queue" / "workqueue",
@@ -14,6 +23,7 @@ APPS = [
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
     "rankings.py", "overlap.py", "restoring.py", "running.py", "self_test.py", "simulation.py",
+    "fetching.py", "outbox.py", "delivering.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",
@@ -90,6 +100,32 @@ def test_environment_variables_are_read_in_one_place_only():
         "annotator/wsgi.py",
         "annotator/settings_test.py",
     }
+
+
+NETWORK = {
+    "socket", "ssl", "http.client", "urllib.request", "ftplib", "smtplib", "telnetlib", "requests",
+    "httpx", "httpcore", "urllib3", "aiohttp", "websockets", "boto3", "botocore",
+}  # fmt: skip
+
+
+def _imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (entry.name for entry in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{entry.name}" for entry in node.names)
+
+
+def test_connections_are_opened_in_one_place_only():
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("annotator", "queue", "ml")
+        for path in (ROOT / folder).rglob("*.py")
+        if not NETWORK.isdisjoint(_imported(ast.parse(path.read_text())))
+    }
+
+    assert users == {"annotator/outbound/addresses.py", "annotator/outbound/client.py"}
 
 
 def test_nothing_is_ever_unpickled():

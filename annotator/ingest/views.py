@@ -21,10 +21,11 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.paging import PAGED, page_of
+from annotator.api.parsers import StrictJSONParser
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
-from annotator.ingest import services
+from annotator.ingest import fetching, services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.labeling.presenters import present_image
 from annotator.labeling.views import body_of
@@ -41,18 +42,35 @@ class KnownIn(StrictSerializer):
     )
 
 
+class UrlsIn(StrictSerializer):
+    """The addresses of pictures to fetch."""
+
+    # What an address may be is said per address by `annotator.outbound`: one never stops the rest.
+    urls = serializers.ListField(
+        child=serializers.CharField(max_length=8000), min_length=1, max_length=1000
+    )
+
+
 class ImagesUploadView(APIView):
     """Adding pictures, a few per request."""
 
     answers_once = False  # the same bytes are the same image
 
     def get_parsers(self) -> list[BaseParser]:
-        """Take multipart bodies."""
-        return [MultiPartParser()]
+        """Take multipart bodies with files, and JSON with addresses."""
+        return [MultiPartParser(), StrictJSONParser()]
 
     def post(self, request: Request, project_id: int) -> Response:
-        """Add the files of the field ``file``; each gets an answer of its own."""
+        """Add the files of the field ``file``, or fetch the addresses of ``urls``.
+
+        Each file gets an answer of its own; addresses get theirs in the import that is answered.
+        """
         project = access.project_for(person_of(request), project_id, Role.LEAD)
+        if _is_json(request):
+            import_run = fetching.start_fetching(
+                project=project, user=person_of(request), urls=body_of(request, UrlsIn)["urls"]
+            )
+            return Response(_present(import_run), status=202)
         files = request.FILES.getlist("file")
         if not files:
             raise Problem(
@@ -72,6 +90,10 @@ class ImagesUploadView(APIView):
         ]
         services.note_upload(project=project, user=person_of(request), results=results)
         return Response({"results": [_result(result) for result in results]})
+
+
+def _is_json(request: Request) -> bool:
+    return (request.content_type or "").partition(";")[0].strip() == StrictJSONParser.media_type
 
 
 def _result(result: services.ImageResult) -> dict[str, Any]:
@@ -217,7 +239,7 @@ def _metadata(request: Request) -> dict[str, str]:
 
 
 class ImportsView(APIView):
-    """The zips of a project."""
+    """The zips and lists of addresses of a project."""
 
     parameters = PAGED
 
@@ -229,7 +251,7 @@ class ImportsView(APIView):
 
 
 class ImportView(APIView):
-    """One zip."""
+    """One zip, or one list of addresses."""
 
     def get(self, request: Request, project_id: int, import_id: int) -> Response:
         """Show how far it is and what was refused."""
@@ -237,7 +259,7 @@ class ImportView(APIView):
 
 
 class ImportEntriesView(APIView):
-    """What became of every file of a zip, as a table."""
+    """What became of every file of an import, as a table."""
 
     def get(self, request: Request, project_id: int, import_id: int) -> StreamingHttpResponse:
         """Stream one line a file: archive, file, result, reason."""
@@ -250,7 +272,7 @@ class ImportEntriesView(APIView):
 
 
 def _table_of(import_run: Import) -> Iterator[str]:
-    archive = import_run.upload.file_name
+    archive = import_run.file_name
     entries = import_run.entries.values_list("file_name", "result", "reason")
     yield _csv_line("archive", "file", "result", "reason")
     for entry in entries.iterator(chunk_size=2000):
@@ -265,12 +287,12 @@ def _csv_line(*fields: str) -> str:
 
 
 class ImportCancelView(APIView):
-    """Stopping a zip."""
+    """Stopping an import."""
 
     without_body = ("post",)
 
     def post(self, request: Request, project_id: int, import_id: int) -> Response:
-        """Stop unpacking; what was added stays."""
+        """Stop it; what was added stays."""
         import_run = _import(request, project_id, import_id)
         services.cancel_import(import_run=import_run, now=timezone.now())
         import_run.refresh_from_db()
@@ -286,7 +308,7 @@ def _present(import_run: Import, *, with_refused: bool = False) -> dict[str, Any
     job = import_run.job
     shown = {
         "id": import_run.pk,
-        "file_name": import_run.upload.file_name,
+        "file_name": import_run.file_name,
         "state": job.state if job else "done",
         "n_entries": import_run.n_entries,
         "n_added": import_run.n_added,

@@ -47,16 +47,23 @@ def enqueue(
 
 def ring(job_id: int, queue: str) -> bool:
     """Send the doorbell; when the broker is away the row stays and the sweeper rings again."""
+    if not send_message(DOORBELL, job_id, queue):
+        return False
+    Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(sent_at=database_now())
+    return True
+
+
+def send_message(task: str, row_id: int, queue: str) -> bool:
+    """Tell a worker of a row; return whether the broker took the message."""
     global _broker_down_until
     if time.monotonic() < _broker_down_until:
         return False
     try:
-        current_app.send_task(DOORBELL, args=[job_id], queue=queue, retry=False)
+        current_app.send_task(task, args=[row_id], queue=queue, retry=False)
     except Exception as error:
-        logger.warning("the broker cannot be reached, job %s waits: %s", job_id, error)
+        logger.warning("the broker cannot be reached, %s %s waits: %s", task, row_id, error)
         _broker_down_until = time.monotonic() + BROKER_PAUSE_S
         return False
-    Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(sent_at=database_now())
     return True
 
 

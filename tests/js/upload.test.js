@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { addressesOf, sentenceOf } from "../../static/js/upload/addresses.js";
 import { filesBelow, isZip, pathOf, readableSize } from "../../static/js/upload/folder.js";
 import { fullTable, problemLines, withoutLine } from "../../static/js/upload/report.js";
 import { UploadQueue } from "../../static/js/upload/upload_queue.js";
@@ -158,4 +159,17 @@ test("the full table holds every file sent and every file of the zips", () => {
     "photos.zip,day/2.jpg,duplicate,here",
     "",
   ].join("\r\n"));
+});
+
+test("web addresses are taken one a line, without blank lines and space around them", () => {
+  assert.deepEqual(addressesOf("  https://a.example/1.jpg \r\n\n https://b.example/x y.png\n"), ["https://a.example/1.jpg", "https://b.example/x y.png"]);
+  assert.deepEqual(addressesOf(" \n "), []);
+});
+
+test("the sentence of a fetch says how far it is and what became of the addresses", () => {
+  const state = { state: "running", n_entries: 9, n_added: 2, n_duplicates: 1, n_refused: 0, error: "" };
+
+  assert.equal(sentenceOf(state), "Fetching 3 of 9: 2 added, 1 here already.");
+  assert.equal(sentenceOf({ ...state, state: "done", n_refused: 6 }), "Finished: 2 added, 1 here already, 6 refused.");
+  assert.equal(sentenceOf({ ...state, state: "failed", error: "No room." }), "Stopped: 2 added, 1 here already. No room.");
 });

@@ -183,6 +183,8 @@ ROUTES = [
     ("post", "known", Role.LEAD),
     ("post", "uploads", Role.LEAD),
     ("get", "imports", Role.LEAD),
+    ("get", "webhooks", Role.LEAD),
+    ("post", "webhooks", Role.LEAD),
 ]
 
 

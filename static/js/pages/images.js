@@ -1,4 +1,5 @@
 /** The gallery: the viewer, deleting, and the progress of embedding. */
+import "../upload/address_panel.js";
 import "../upload/upload_panel.js";
 import { call } from "../net/api.js";
 import { paintColours } from "../ui/colours.js";

@@ -30,7 +30,13 @@ export function bodyOf(form) {
     (field) => field.name && !field.disabled && (field.type !== "radio" || field.checked),
   );
   if (!fields.length) return form.dataset.api === "POST" ? {} : undefined;
-  return Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  const body = Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  // Boxes of one name with `data-list` are the list of those that are ticked.
+  const boxes = fields.filter((field) => "list" in field.dataset);
+  for (const { name } of boxes) {
+    body[name] = boxes.filter((box) => box.name === name && box.checked).map((box) => box.value);
+  }
+  return body;
 }
 
 function showErrors(form, error) {
@@ -44,13 +50,15 @@ function showErrors(form, error) {
 
 function place(form, name, message) {
   const field = form.elements[name];
-  if (!field?.setAttribute) return false;
-  field.setAttribute("aria-invalid", "true");
+  const group = field instanceof RadioNodeList ? field[0].closest("fieldset") : null;
+  if (!group && !field?.setAttribute) return false;
+  if (!group) field.setAttribute("aria-invalid", "true");
   const shown = document.createElement("p");
   shown.className = "error";
   shown.dataset.apiError = "";
   shown.textContent = message;
-  field.insertAdjacentElement("afterend", shown);
+  if (group) group.append(shown);
+  else field.insertAdjacentElement("afterend", shown);
   return true;
 }
 
