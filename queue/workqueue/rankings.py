@@ -29,6 +29,7 @@ def write_ranking(
     *,
     class_ids: list[int],
     model: ModelVersion | None,
+    external_model: str = "",
 ) -> Ranking:
     """Store a ranking with all its positions.
 
@@ -39,6 +40,7 @@ def write_ranking(
         ranked: their order.
         class_ids: the class of each output of the head.
         model: what scored them, if anything did.
+        external_model: whose predictions scored them instead.
     """
     last = Ranking.objects.filter(project=config.project).order_by("-number").first()
     is_cold = ranked.heuristic == COLD_START and config.heuristic != COLD_START
@@ -50,6 +52,7 @@ def write_ranking(
             kind=kind,
             heuristic=Ranking.Kind.COVERAGE if is_cold else ranked.heuristic,
             model_version=model,
+            external_model=external_model,
             n_pool=len(pool),
             n_candidates=ranked.n_candidates,
             n_positions=len(ranked.selection.order),

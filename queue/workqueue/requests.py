@@ -29,9 +29,14 @@ def state_of(project: Project) -> QueueState:
 
 
 def request_round_if_due(*, project: Project) -> Round | None:
-    """Start a round when a batch of labels is complete and none is under way."""
-    state = state_of(project)
-    if state.labels_since_round < settings_of(project).batch_size:
+    """Start a round when a batch of labels is complete or an external model said something new.
+
+    Only if none is under way.
+    """
+    state, config = state_of(project), settings_of(project)
+    if config.predictions_from and state.predictions_since_round:
+        return request_round(project=project, trigger=Round.Trigger.PREDICTIONS)
+    if state.labels_since_round < config.batch_size:
         return None
     return request_round(project=project, trigger=Round.Trigger.BATCH)
 

@@ -25,6 +25,13 @@ from workqueue.services.leases import (
     release,
     release_person,
 )
+from workqueue.services.predictions import (
+    ModelInUseError,
+    PredictionsRefusedError,
+    StoredPredictions,
+    delete_predictions,
+    put_predictions,
+)
 from workqueue.services.settings import SettingsChangedError, change_settings
 from workqueue.services.skips import UnskipRefusedError, skip, unskip, unskip_one
 
@@ -35,15 +42,20 @@ __all__ = [
     "KeyReusedError",
     "LeaseLostError",
     "LeaseUnknownError",
+    "ModelInUseError",
+    "PredictionsRefusedError",
     "SettingsChangedError",
+    "StoredPredictions",
     "Submitted",
     "UndoRefusedError",
     "UnskipRefusedError",
     "change_settings",
     "claim",
+    "delete_predictions",
     "edit",
     "end_leases",
     "heartbeat",
+    "put_predictions",
     "release",
     "release_person",
     "skip",
