@@ -17,7 +17,7 @@ from workqueue.requests import settings_of, state_of
 def rerank(project, image_ids) -> Ranking:
     """Write a ranking of these images in this order and flip to it, as a round does."""
     n = len(image_ids)
-    seen = state_of(project).labels_since_round
+    seen = state_of(project)
     pool = learning.Pool(
         image_ids=np.array(image_ids, dtype=np.int64),
         random_keys=np.arange(n),

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
-from annotator.api.paging import NewestFirst
+from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
+from annotator.api.views import APIView
 from annotator.clock import database_now
 from annotator.labeling.views import body_of
 from annotator.outbound import RefusedError
@@ -23,13 +23,13 @@ from annotator.webhooks.presenters import present_delivery, present_webhook
 class WebhooksView(APIView):
     """The webhooks of a project."""
 
+    parameters = PAGED
+    secret_fields = ("secret",)
+
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
         access.project_for(person_of(request), project_id, Role.LEAD)
-        paging = NewestFirst()
-        webhooks = Webhook.objects.filter(project=project_id)
-        page = paging.paginate_queryset(webhooks, request, view=self)
-        return paging.get_paginated_response([present_webhook(entry) for entry in page or []])
+        return page_of(request, Webhook.objects.filter(project=project_id), present_webhook)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Create one; its secret is in the answer and nowhere else."""
@@ -72,6 +72,9 @@ class WebhookView(APIView):
 class WebhookRotateView(APIView):
     """The secret of a webhook."""
 
+    without_body = ("post",)
+    secret_fields = ("secret",)
+
     def post(self, request: Request, webhook_id: int) -> Response:
         """Make a new one, shown only now; for a day the former one signs as well."""
         webhook = _webhook(request, webhook_id)
@@ -81,6 +84,8 @@ class WebhookRotateView(APIView):
 
 class WebhookTestView(APIView):
     """Trying a webhook."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, webhook_id: int) -> Response:
         """Queue a message of kind ``webhook.test``."""
@@ -93,17 +98,18 @@ class WebhookTestView(APIView):
 class DeliveriesView(APIView):
     """The log of a webhook."""
 
+    parameters = PAGED
+
     def get(self, request: Request, webhook_id: int) -> Response:
         """List its deliveries with their attempts, newest first."""
         webhook = _webhook(request, webhook_id)
-        paging = NewestFirst()
-        deliveries = webhook.deliveries.prefetch_related("attempts")
-        page = paging.paginate_queryset(deliveries, request, view=self)
-        return paging.get_paginated_response([present_delivery(entry) for entry in page or []])
+        return page_of(request, webhook.deliveries.prefetch_related("attempts"), present_delivery)
 
 
 class RedeliverView(APIView):
     """Sending a message again."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, delivery_id: int) -> Response:
         """Queue it again under the same ``webhook-id``."""

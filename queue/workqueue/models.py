@@ -66,6 +66,9 @@ class QueueSettings(models.Model):
     )
     training = models.CharField(max_length=10, choices=Training.choices, default=Training.HEAD)
     head = models.CharField(max_length=10, choices=Head.choices, default=Head.LOGISTIC)
+    predictions_from = models.CharField(
+        max_length=80, blank=True, help_text="an external model; empty: the model trained here"
+    )
     spread_duplicates = models.BooleanField(default=True)
     balance_classes = models.BooleanField(default=False)
     stop_at_labels = models.PositiveIntegerField(null=True, validators=[MinValueValidator(1)])
@@ -199,6 +202,54 @@ class ModelVersion(models.Model):
         return f"model {self.number}"
 
 
+class ExternalModel(models.Model):
+    """A model outside whose predictions a tool posts, known by its name."""
+
+    project = models.ForeignKey(
+        "labeling.Project", on_delete=models.CASCADE, related_name="external_models"
+    )
+    name = models.CharField(max_length=80)
+    # The class of each number of its predictions; only ever appended to.
+    class_ids = models.JSONField()
+    n_images = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "name"], name="one_external_model_of_each_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Prediction(models.Model):
+    """What an external model says of an image; never mixed with what people say."""
+
+    external_model = models.ForeignKey(
+        ExternalModel, on_delete=models.CASCADE, related_name="predictions"
+    )
+    image = models.ForeignKey(
+        "labeling.Image", on_delete=models.CASCADE, related_name="predictions"
+    )
+    # Little-endian float32 in the order of the model's class_ids; those appended since are 0.
+    probabilities = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["external_model", "image"], name="one_prediction_per_image"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"prediction of image {self.image_id}"
+
+
 class Ranking(models.Model):
     """The immutable result of a round: which images to serve, in which order, and why."""
 
@@ -214,6 +265,9 @@ class Ranking(models.Model):
     heuristic = models.CharField(max_length=20)
     model_version = models.ForeignKey(
         ModelVersion, on_delete=models.SET_NULL, null=True, related_name="rankings"
+    )
+    external_model = models.CharField(
+        max_length=80, blank=True, help_text="whose predictions were ranked, if not our model's"
     )
     n_pool = models.PositiveIntegerField()
     n_candidates = models.PositiveIntegerField()
@@ -277,6 +331,7 @@ class QueueState(models.Model):
         ModelVersion, on_delete=models.SET_NULL, null=True, related_name="+"
     )
     labels_since_round = models.IntegerField(default=0)
+    predictions_since_round = models.IntegerField(default=0)
     n_embedded = models.PositiveIntegerField(default=0)
     n_embedding_failures = models.PositiveIntegerField(default=0)
     preferred_heuristic = models.CharField(
@@ -300,13 +355,14 @@ class Round(models.Model):
         BATCH = "batch", "Batch of labels complete"
         PERSON = "person", "Started by a person"
         IMAGES = "images", "New images embedded"
+        PREDICTIONS = "predictions", "New predictions of your model"
 
     project = models.ForeignKey("labeling.Project", on_delete=models.CASCADE, related_name="rounds")
     number = models.PositiveIntegerField()
     job = models.OneToOneField(
         "jobs.Job", on_delete=models.SET_NULL, null=True, related_name="round"
     )
-    trigger = models.CharField(max_length=10, choices=Trigger.choices)
+    trigger = models.CharField(max_length=12, choices=Trigger.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"

@@ -29,7 +29,7 @@ from annotator.labeling.serializers import ImageFilter
 from workqueue import charts, presenters, reports, selectors
 from workqueue.agreement import agreement
 from workqueue.heuristics import HEADS, HEURISTICS, budget_effect
-from workqueue.models import Round
+from workqueue.models import ExternalModel, Round
 
 PREVIEW = 12
 JOBS_SHOWN = 50
@@ -207,6 +207,7 @@ def queue_settings(request: HttpRequest, project_id: int) -> HttpResponse:
         history=reports.settings_history(found) if can_review else [],
         heuristic_groups=_grouped(settings_row.heuristic),
         heads=HEADS,
+        external_models=ExternalModel.objects.filter(project=found),
         budget_effect=_budget_effect(found),
         next_ranking=reports.next_ranking_uses(
             found, settings_row, selectors.queue_state(found).ranking

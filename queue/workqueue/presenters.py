@@ -70,6 +70,7 @@ def _ranking(ranking: Ranking) -> dict[str, Any]:
         "kind": ranking.kind,
         "heuristic": ranking.heuristic,
         "heuristic_title": title_of(ranking.heuristic),
+        "external_model": ranking.external_model or None,
         "created_at": iso(ranking.created_at),
         "n_positions": ranking.n_positions,
         "n_candidates": ranking.n_candidates,
@@ -138,6 +139,7 @@ def present_why(served: dict[str, Any], classes: dict[int, LabelClass]) -> dict[
         "model": served.get("model"),
         "model_created_at": served.get("model_created_at"),
         "model_n_labels": served.get("model_n_labels"),
+        "external_model": served.get("external_model") or None,
         "top_classes": [
             {"class_id": pk, "name": classes[pk].name, "probability": probability}
             for pk, probability in tops
@@ -176,7 +178,8 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
     if len(tops) < 2:
         return f"{place} by {title_of(served['heuristic']).lower()}."
     (first, p1), (second, p2) = tops[:2]
-    return f"{place}: the model wavers between {first} ({p1:.0%}) and {second} ({p2:.0%})."
+    who = served.get("external_model") or "the model"
+    return f"{place}: {who} wavers between {first} ({p1:.0%}) and {second} ({p2:.0%})."
 
 
 def _suggestion(lease: Lease, classes: dict[int, LabelClass]) -> dict[str, Any] | None:
@@ -235,6 +238,7 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "training": settings.training,
         "training_cost": _training_cost(settings),
         "head": settings.head,
+        "predictions_from": settings.predictions_from,
         "spread_duplicates": settings.spread_duplicates,
         "balance_classes": settings.balance_classes,
         "stop_at_labels": settings.stop_at_labels,

@@ -32,6 +32,7 @@ def write_ranking(
     class_ids: list[int],
     model: ModelVersion | None,
     begun: Sequence[int] = (),
+    external_model: str = "",
 ) -> Ranking:
     """Store a ranking with all its positions.
 
@@ -47,6 +48,7 @@ def write_ranking(
         class_ids: the class of each output of the head.
         model: what scored them, if anything did.
         begun: images that were begun, in their order.
+        external_model: whose predictions scored them instead.
     """
     first = list(begun[:BEGUN_FIRST])
     last = Ranking.objects.filter(project=config.project).order_by("-number").first()
@@ -59,6 +61,7 @@ def write_ranking(
             kind=kind,
             heuristic=Ranking.Kind.COVERAGE if is_cold else ranked.heuristic,
             model_version=model,
+            external_model=external_model,
             n_pool=len(pool),
             n_candidates=ranked.n_candidates,
             n_positions=len(first) + len(ranked.selection.order),

@@ -39,8 +39,13 @@ def queue_of(project: Project) -> tuple[QueueSettings, QueueState]:
 
 
 def request_round_if_due(*, project: Project) -> Round | None:
-    """Start a round when a batch of labels is complete and none is under way."""
+    """Start a round when a batch of labels is complete or an external model said something new.
+
+    Only if none is under way.
+    """
     settings, state = queue_of(project)
+    if settings.predictions_from and state.predictions_since_round:
+        return request_round(project=project, trigger=Round.Trigger.PREDICTIONS)
     if state.labels_since_round < settings.batch_size:
         return None
     return request_round(project=project, trigger=Round.Trigger.BATCH)

@@ -6,10 +6,12 @@ from rest_framework import serializers
 
 from annotator.api.serializers import StrictSerializer
 from annotator.labeling.models import MOST_ANNOTATORS
-from workqueue.models import QueueSettings, Skip
+from workqueue.models import ExternalModel, QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
 LONGEST_S = 86_400.0
+# They ask several heads, or one head about altered embeddings (ml.heuristics, takes_predictions).
+ASK_OUR_HEADS = {"variation_ratio", "bald", "drop_query"}
 
 
 class ClaimIn(StrictSerializer):
@@ -98,6 +100,7 @@ class SettingsPatch(StrictSerializer):
     )
     training = serializers.ChoiceField(choices=QueueSettings.Training.choices, required=False)
     head = serializers.ChoiceField(choices=QueueSettings.Head.choices, required=False)
+    predictions_from = serializers.CharField(max_length=80, required=False, allow_blank=True)
     spread_duplicates = serializers.BooleanField(required=False)
     balance_classes = serializers.BooleanField(required=False)
     stop_at_labels = serializers.IntegerField(
@@ -121,4 +124,28 @@ class SettingsPatch(StrictSerializer):
             raise serializers.ValidationError(
                 {"budget_value": "A percentage is a number from 1 to 100."}
             )
+        self._check_predictions(stored, attrs)
         return attrs
+
+    @staticmethod
+    def _check_predictions(stored: QueueSettings, attrs: dict[str, Any]) -> None:
+        """Refuse a source without predictions, and what no prediction from outside can answer."""
+        name = attrs.get("predictions_from", stored.predictions_from)
+        if not name:
+            return
+        known = ExternalModel.objects.filter(project=stored.project_id, name=name)
+        if not known.exists():
+            raise serializers.ValidationError(
+                {"predictions_from": f"There are no predictions of {name}. Post some first."}
+            )
+        if attrs.get("heuristic", stored.heuristic) in ASK_OUR_HEADS:
+            raise serializers.ValidationError(
+                {
+                    "heuristic": "This heuristic asks the heads trained here. Choose another for "
+                    f"the predictions of {name}."
+                }
+            )
+        if attrs.get("training", stored.training) == QueueSettings.Training.FINE_TUNE:
+            raise serializers.ValidationError(
+                {"training": "The whole network is trained only when the queue is ordered by it."}
+            )

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from workqueue import views
+from workqueue import prediction_views, views
 
 _project = "projects/<id:project_id>/"
 _queue = f"{_project}queue/"
@@ -24,6 +24,17 @@ urlpatterns = [
     path(f"{_lease}heartbeat/", views.LeaseView.as_view(action="heartbeat"), name="heartbeat"),
     path(f"{_lease}release/", views.LeaseView.as_view(action="release"), name="release"),
     path(f"{_lease}skip/", views.LeaseView.as_view(action="skip"), name="skip"),
+    path(f"{_project}predictions/", prediction_views.PredictionsView.as_view(), name="predictions"),
+    path(
+        f"{_project}predictions/models/",
+        prediction_views.ExternalModelsView.as_view(),
+        name="external_models",
+    ),
+    path(
+        f"{_project}predictions/models/<id:model_id>/",
+        prediction_views.ExternalModelView.as_view(),
+        name="external_model",
+    ),
     path(f"{_project}rounds/", views.RoundsView.as_view(), name="rounds"),
     path(f"{_project}rounds/<id:round_id>/", views.RoundView.as_view(), name="round"),
     path(

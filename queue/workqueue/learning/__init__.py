@@ -24,6 +24,7 @@ from workqueue.learning.heads import (
 )
 from workqueue.learning.labels import LabelledSet, Pool, load_begun, load_labelled, load_pool
 from workqueue.learning.ordering import RankedPool, Reembedded, rank_pool
+from workqueue.learning.predictions import Predicted, load_predicted
 from workqueue.learning.replaying import (
     BakeOff,
     TooFewLabelsError,
@@ -55,6 +56,7 @@ __all__ = [
     "LabelledSet",
     "NotEnoughLabelsError",
     "Pool",
+    "Predicted",
     "RankedPool",
     "Reembedded",
     "TooFewLabelsError",
@@ -78,6 +80,7 @@ __all__ = [
     "load_head",
     "load_labelled",
     "load_pool",
+    "load_predicted",
     "rank_pool",
     "remove_segment_file",
     "remove_stray_segments",

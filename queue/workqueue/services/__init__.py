@@ -27,6 +27,13 @@ from workqueue.services.leases import (
     release,
     release_person,
 )
+from workqueue.services.predictions import (
+    ModelInUseError,
+    PredictionsRefusedError,
+    StoredPredictions,
+    delete_predictions,
+    put_predictions,
+)
 from workqueue.services.promotions import ModelUnusableError, Promoted, promote
 from workqueue.services.settings import SettingsChangedError, change_settings
 from workqueue.services.skips import UnskipRefusedError, skip, unskip, unskip_one
@@ -38,20 +45,25 @@ __all__ = [
     "KeyReusedError",
     "LeaseLostError",
     "LeaseUnknownError",
+    "ModelInUseError",
     "ModelUnusableError",
+    "PredictionsRefusedError",
     "Promoted",
     "SettingsChangedError",
+    "StoredPredictions",
     "Submitted",
     "UndoRefusedError",
     "UnskipRefusedError",
     "change_settings",
     "claim",
     "count_again",
+    "delete_predictions",
     "edit",
     "end_all_leases",
     "end_leases",
     "heartbeat",
     "promote",
+    "put_predictions",
     "release",
     "release_person",
     "skip",

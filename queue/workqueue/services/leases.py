@@ -312,6 +312,7 @@ def why_served(ranking: Ranking, ranked: RankedImage) -> dict[str, Any]:
         "model": model.number if model else None,
         "model_created_at": model.created_at.isoformat() if model else None,
         "model_n_labels": model.n_labels if model else None,
+        "external_model": ranking.external_model,
     }
 
 

@@ -1,0 +1,106 @@
+"""The body in which a tool posts predictions: checked as arrays, for there are many numbers."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from rest_framework import serializers
+
+from annotator.api.converters import LARGEST_ID
+from annotator.api.serializers import StrictSerializer
+from annotator.labeling.models import Project
+
+MOST_AT_ONCE = 10_000
+# What rounding to a few digits may leave over.
+SUM_TOLERANCE = 0.01
+ENTRY = {"image", "probabilities"}
+# The first few say it; a thousand times the same helps nobody.
+ERRORS_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class PostedPredictions:
+    """Entries of a body.
+
+    Attributes:
+        image_ids: each once.
+        table: shape (n, n_classes), finite, 0 to 1.
+    """
+
+    image_ids: list[int]
+    table: Any
+
+    @property
+    def rows(self) -> list[bytes]:
+        """The probabilities of each image as they are stored."""
+        return [row.tobytes() for row in self.table.astype("<f4")]
+
+
+class PredictionsIn(StrictSerializer):
+    """What a model says of images; ``context`` has the project."""
+
+    model = serializers.RegexField(r"^[^\x00-\x1f/]{1,80}\Z")
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
+        min_length=2,
+        max_length=1000,
+    )
+    predictions = serializers.JSONField()
+
+    def validate_class_ids(self, value: list[int]) -> list[int]:
+        """Each class once."""
+        if len(set(value)) != len(value):
+            raise serializers.ValidationError("A class is named twice.")
+        return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Turn the entries into arrays."""
+        kind = self.context["project"].kind
+        attrs["predictions"] = _checked(attrs["predictions"], len(attrs["class_ids"]), kind)
+        return attrs
+
+
+def _checked(entries: Any, n_classes: int, kind: str) -> PostedPredictions:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_AT_ONCE:
+        raise serializers.ValidationError(
+            {"predictions": f"Send a list of 1 to {MOST_AT_ONCE:,} predictions."}
+        )
+    errors: dict[int, str] = {}
+    seen: set[int] = set()
+    table = np.zeros((len(entries), n_classes), dtype=np.float64)
+    for index, entry in enumerate(entries):
+        if problem := _wrong_entry(entry, n_classes, seen):
+            errors[index] = problem
+            continue
+        seen.add(entry["image"])
+        table[index] = entry["probabilities"]
+    sums = table.sum(axis=1)
+    wrong = ~np.isfinite(table).all(axis=1) | (table < 0).any(axis=1) | (table > 1).any(axis=1)
+    off = (kind == Project.Kind.ONE_CLASS) & (np.abs(sums - 1) > SUM_TOLERANCE)
+    for index in np.flatnonzero(wrong).tolist():
+        errors.setdefault(index, "Probabilities are numbers from 0 to 1.")
+    for index in np.flatnonzero(off).tolist():
+        errors.setdefault(
+            index, f"The probabilities of an image sum to 1, not to {sums[index]:.3g}."
+        )
+    if errors:
+        first = sorted(errors)[:ERRORS_SHOWN]
+        raise serializers.ValidationError(
+            {"predictions": {str(index): errors[index] for index in first}}
+        )
+    return PostedPredictions([entry["image"] for entry in entries], table)
+
+
+def _wrong_entry(entry: Any, n_classes: int, seen: set[int]) -> str:
+    if not isinstance(entry, dict) or set(entry) != ENTRY:
+        return "A prediction has the fields image and probabilities, and no others."
+    image, values = entry["image"], entry["probabilities"]
+    if type(image) is not int or not 1 <= image <= LARGEST_ID:
+        return "image is the id of an image."
+    if image in seen:
+        return f"Image {image} is here twice."
+    if not isinstance(values, list) or len(values) != n_classes:
+        return f"probabilities is a list of {n_classes} numbers, one for each of class_ids."
+    if not all(type(value) in (int, float) for value in values):
+        return "Probabilities are numbers from 0 to 1."
+    return ""
