@@ -11,6 +11,20 @@ def if_match(request: Request) -> str | None:
     return None if text in {"", "*"} else text.removeprefix("W/").strip('"')
 
 
+def version_of(request: Request) -> int | None:
+    """Return the version as a number; None for any.
+
+    Raises:
+        Problem: 412, it is none: what the client saw is not there.
+    """
+    text = if_match(request)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Problem(412, "version-mismatch", "If-Match is not a version of this object.")
+    return int(text)
+
+
 def require_if_match(request: Request, what: str) -> None:
     """See that the request names a version.
 

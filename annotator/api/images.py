@@ -1,7 +1,7 @@
 """``projects/{id}/images/``: GET lists, POST uploads."""
 
 from annotator.ingest.views import ImagesUploadView
-from workqueue.views import ImagesView as ImagesListView
+from workqueue.views.images import ImagesView as ImagesListView
 
 
 class ImagesView(ImagesUploadView, ImagesListView):

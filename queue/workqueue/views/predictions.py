@@ -6,14 +6,14 @@ import numpy as np
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
-from annotator.api.paging import NewestFirst
+from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
+from annotator.api.views import APIView
 from annotator.labeling.models import Project
 from annotator.labeling.views import query_of
 from workqueue import selectors, services
@@ -28,11 +28,13 @@ class PredictionsQuery(StrictSerializer):
     model = serializers.CharField(max_length=80, required=False)
     image = serializers.IntegerField(min_value=1, max_value=2**63 - 1, required=False)
     cursor = serializers.CharField(required=False)
-    page_size = serializers.CharField(required=False)
+    limit = serializers.CharField(required=False)
 
 
 class PredictionsView(APIView):
     """What external models say of images."""
+
+    parameters = ("model", "image", *PAGED)
 
     def get(self, request: Request, project_id: int) -> Response:
         """List predictions, newest first; ``?model=`` and ``?image=`` choose some."""
@@ -43,9 +45,7 @@ class PredictionsView(APIView):
             found = found.filter(external_model__name=wanted["model"])
         if "image" in wanted:
             found = found.filter(image=wanted["image"])
-        paging = NewestFirst()
-        page = paging.paginate_queryset(found.select_related("external_model"), request, view=self)
-        return paging.get_paginated_response([_prediction(entry) for entry in page or []])
+        return page_of(request, found.select_related("external_model"), _prediction)
 
     def put(self, request: Request, project_id: int) -> Response:
         """Store what a model says; the same again changes nothing."""
@@ -85,14 +85,14 @@ class PredictionsView(APIView):
 class ExternalModelsView(APIView):
     """The models whose predictions were posted."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
         project = access.project_for(person_of(request), project_id)
-        paging = NewestFirst()
-        models = ExternalModel.objects.filter(project=project)
-        page = paging.paginate_queryset(models, request, view=self)
         source = selectors.queue_settings(project).predictions_from
-        return paging.get_paginated_response([_model(entry, source) for entry in page or []])
+        models = ExternalModel.objects.filter(project=project)
+        return page_of(request, models, lambda entry: _model(entry, source))
 
 
 class ExternalModelView(APIView):

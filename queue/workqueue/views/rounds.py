@@ -1,0 +1,165 @@
+"""The API of the background work of the queue: rounds, models, bake-offs."""
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotator.accounts import access
+from annotator.accounts.access import person_of
+from annotator.accounts.models import Role
+from annotator.api.paging import PAGED, NewestFirst, page_of
+from annotator.api.problems import Problem
+from annotator.api.views import APIView
+from annotator.jobs import services as jobs
+from annotator.jobs.models import Job
+from annotator.labeling.views import body_of
+from workqueue import presenters, requests, selectors, serializers, services
+from workqueue.models import ModelVersion, Round
+
+
+class RoundsView(APIView):
+    """The rounds of a project."""
+
+    parameters = PAGED
+    without_body = ("post",)
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id)
+        rounds = Round.objects.filter(project=project).select_related("model_version", "ranking")
+        return page_of(request, rounds, presenters.present_round)
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Start one now."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        return _start_round(request, project)
+
+
+class RoundView(APIView):
+    """One round."""
+
+    def get(self, request: Request, project_id: int, round_id: int) -> Response:
+        """Show it."""
+        return Response(presenters.present_round(_round(request, project_id, round_id)))
+
+
+class RoundRetryView(APIView):
+    """A failed round, done again."""
+
+    without_body = ("post",)
+
+    def post(self, request: Request, project_id: int, round_id: int) -> Response:
+        """Start a new round in place of a failed one."""
+        failed = _round(request, project_id, round_id, Role.LEAD)
+        if failed.state != Round.State.FAILED:
+            raise Problem(409, "round-not-failed", "Only a failed round can be tried again.")
+        return _start_round(request, failed.project)
+
+
+def _start_round(request: Request, project: Any) -> Response:
+    started = requests.request_round(
+        project=project, trigger=Round.Trigger.PERSON, actor=person_of(request)
+    )
+    if started is None:
+        active = selectors.newest_round(project)
+        raise Problem(
+            409,
+            "round-active",
+            "A round is under way; the order changes when it ends.",
+            round=presenters.present_round(active) if active else None,
+        )
+    return Response(presenters.present_round(started), status=201)
+
+
+def _round(
+    request: Request, project_id: int, round_id: int, at_least: Role = Role.ANNOTATOR
+) -> Round:
+    rounds = Round.objects.filter(project=project_id).select_related("model_version", "ranking")
+    return access.object_for(person_of(request), rounds, at_least=at_least, pk=round_id)
+
+
+class ModelsView(APIView):
+    """The models of a project."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id)
+        in_use = selectors.queue_state(project).model_version_id
+        paging = NewestFirst()
+        models = ModelVersion.objects.filter(project=project)
+        page = paging.paginate_queryset(models, request, view=self)
+        return paging.get_paginated_response(
+            [presenters.present_model(entry, in_use) for entry in page or []]
+        )
+
+
+class ModelPromoteView(APIView):
+    """Going back to a former model."""
+
+    def post(self, request: Request, project_id: int, model_id: int) -> Response:
+        """Let it be the one in use; the answer says what that changes."""
+        models = ModelVersion.objects.filter(project=project_id)
+        model = access.object_for(person_of(request), models, at_least=Role.LEAD, pk=model_id)
+        try:
+            promoted = services.promote(model=model, actor=person_of(request))
+        except services.ModelUnusableError as error:
+            raise Problem(409, "model-unusable", str(error)) from error
+        return Response({**presenters.present_model(model, model.pk), "message": promoted.sentence})
+
+
+class ReplaysView(APIView):
+    """Bake-offs of a project."""
+
+    parameters = PAGED
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        return page_of(request, selectors.replays(project), presenters.present_replay)
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Start one in the background."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        body = body_of(request, serializers.ReplayIn)
+        started = requests.request_replay(
+            project=project,
+            heuristics=body["heuristics"],
+            n_seeds=body["n_seeds"],
+            actor=person_of(request),
+        )
+        if started is None:
+            raise Problem(409, "replay-active", "A bake-off is under way; wait for its result.")
+        return Response(presenters.present_replay(started), status=202)
+
+
+class ReplayView(APIView):
+    """One bake-off."""
+
+    def get(self, request: Request, project_id: int, replay_id: int) -> Response:
+        """Show its progress or its result."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        replay = access.object_for(
+            person_of(request), selectors.replays(project), at_least=Role.REVIEWER, pk=replay_id
+        )
+        return Response(presenters.present_replay(replay))
+
+
+class JobRetryView(APIView):
+    """Background work that has failed, done again."""
+
+    without_body = ("post",)
+
+    def post(self, request: Request, project_id: int, job_id: int) -> Response:
+        """Ask for the same work again."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        job = access.object_for(
+            person_of(request), Job.objects.filter(project=project), at_least=Role.LEAD, pk=job_id
+        )
+        if job.state != Job.State.FAILED:
+            raise Problem(409, "job-not-failed", "Only work that has failed can be tried again.")
+        if job.kind == "embed":
+            requests.request_embedding(project_id=project.pk)
+        else:
+            jobs.retry(job=job)
+        return Response({"id": job.pk, "kind": job.kind}, status=202)

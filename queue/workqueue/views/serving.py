@@ -1,0 +1,148 @@
+"""The API of what people are served: images, and how long they hold them."""
+
+import hashlib
+import json
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotator.accounts import access
+from annotator.accounts.access import person_of
+from annotator.accounts.models import Role, Scope
+from annotator.api.paging import PAGED, page_of
+from annotator.api.problems import Problem
+from annotator.api.views import APIView, Nothing
+from annotator.clock import database_now
+from annotator.labeling.views import body_of
+from workqueue import presenters, selectors, serializers, services
+
+
+class ClaimView(APIView):
+    """Getting images to label."""
+
+    write_scope = Scope.ANNOTATE
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Lease the best free images."""
+        project = access.project_for(person_of(request), project_id)
+        body = body_of(request, serializers.ClaimIn)
+        now = database_now()
+        claimed = services.claim(
+            user=person_of(request),
+            project=project,
+            n=body["n"],
+            client=body["client"],
+            fresh=body["fresh"],
+            keep=[str(token) for token in body["keep"]],
+            now=now,
+        )
+        empty = None if claimed.leases else selectors.why_empty(project, person_of(request), now)
+        return Response(presenters.present_claim(project, claimed.leases, empty, now))
+
+
+class LeasesView(APIView):
+    """Who holds what."""
+
+    parameters = PAGED
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List the live leases with who holds them since when and until when, for a lead."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        leases = selectors.live_leases(project, database_now())
+        return page_of(request, leases, presenters.present_holding)
+
+
+class PersonReleaseView(APIView):
+    """Taking back what one person holds."""
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """End all leases of the person; their images are served again at their old ranks."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        body = body_of(request, serializers.ReleaseIn)
+        n = services.release_person(project=project, user_id=body["user"], actor=person_of(request))
+        return Response({"n": n})
+
+
+class LeaseView(APIView):
+    """One lease of the person: ``heartbeat``, ``release`` or ``skip``."""
+
+    write_scope = Scope.ANNOTATE
+    action = ""
+
+    def post(self, request: Request, project_id: int, token: str) -> Response:
+        """Do the action of the route."""
+        project = access.project_for(person_of(request), project_id)
+        try:
+            return getattr(self, f"_{self.action}")(request, project, str(token))  # type: ignore[no-any-return]
+        except services.LeaseUnknownError as error:
+            raise Problem(404, "lease-unknown", str(error)) from error
+        except services.LeaseLostError as error:
+            raise Problem(409, "lease-lost", str(error)) from error
+
+    def _heartbeat(self, request: Request, project: Any, token: str) -> Response:
+        body_of(request, Nothing)
+        until = services.heartbeat(
+            user=person_of(request), project=project, lease_token=token, now=database_now()
+        )
+        return Response({"expires_at": presenters.iso(until)})
+
+    def _release(self, request: Request, project: Any, token: str) -> Response:
+        body_of(request, Nothing)
+        services.release(user=person_of(request), project=project, lease_token=token)
+        return Response(status=204)
+
+    def _skip(self, request: Request, project: Any, token: str) -> Response:
+        body = body_of(request, serializers.SkipIn)
+        services.skip(user=person_of(request), project=project, lease_token=token, **body)
+        return Response({"status": presenters.present_status(project, database_now())})
+
+
+class UnskipView(APIView):
+    """Taking skipped images back."""
+
+    write_scope = Scope.ANNOTATE
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Bring skipped images back: that of one lease, leased again, or all into the queue."""
+        project = access.project_for(person_of(request), project_id)
+        body = body_of(request, serializers.UnskipIn)
+        if body["lease"] is None:
+            return Response({"n": services.unskip(user=person_of(request), project=project)})
+        try:
+            lease = services.unskip_one(
+                user=person_of(request),
+                project=project,
+                lease_token=str(body["lease"]),
+                client=body["client"],
+                now=database_now(),
+            )
+        except services.LeaseUnknownError as error:
+            raise Problem(404, "lease-unknown", str(error)) from error
+        except services.UnskipRefusedError as error:
+            raise Problem(409, "unskip-refused", str(error)) from error
+        lease.project = project
+        return Response(
+            {
+                "n": 1,
+                "lease": presenters.present_lease(lease, presenters.classes_of(project)),
+                "status": presenters.present_status(project, database_now()),
+            }
+        )
+
+
+class StatusView(APIView):
+    """The state of the queue, for polling."""
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """Return the state, or 304 when nothing changed since the client's ETag."""
+        project = access.project_for(person_of(request), project_id)
+        now = database_now()
+        status = {
+            **presenters.present_status(project, now),
+            "n_held_by_you": selectors.n_held(project, person_of(request), now),
+        }
+        etag = f'"{hashlib.sha256(json.dumps(status).encode()).hexdigest()[:32]}"'
+        if request.headers.get("If-None-Match") == etag:
+            return Response(status=304, headers={"ETag": etag})
+        return Response(status, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
