@@ -765,6 +765,8 @@ class QueueMachine(RuleBasedStateMachine):
         ranking = state_of(self.project).ranking_id
         ranked = RankedImage.objects.filter(ranking=ranking).order_by("position")
         assert list(ranked.values_list("image", flat=True)) == self.order, "Q-14: another order"
+        hidden = ranked.filter(is_done=True).values_list("image", flat=True)
+        assert not any(self.images[pk].is_open for pk in hidden), "Q-14: an open image is hidden"
 
     def counters_are_right(self) -> None:
         alive = [image for image in self.images.values() if image.is_alive]

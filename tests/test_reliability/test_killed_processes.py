@@ -8,9 +8,11 @@ from installation_kit import Installation
 from load_kit import in_parallel
 from services import Postgres, Redis
 
+pytestmark = pytest.mark.xdist_group("installation")
+
 N_IMAGES, N_PEOPLE = 360, 8
 # A job whose worker was killed is free again after its lease, and found by the sweeper.
-RECOVERY_S = 120
+RECOVERY_S = 240
 
 
 class Load:

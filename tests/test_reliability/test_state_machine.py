@@ -309,6 +309,7 @@ MORE_FAULTS = {
         ),
     ],
 )
+@pytest.mark.timeout(600)
 def test_the_machine_finds_each_planted_fault(fault, broken, monkeypatch):
     fault(monkeypatch)
 

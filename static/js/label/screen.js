@@ -229,6 +229,7 @@ export function noSuggestion(why) {
   if (why.explored) {
     return "Suggestion hidden: this image was drawn at random to measure accuracy.";
   }
+  if (why.kind === "begun") return "Suggestion hidden: this project asks several people for their own answer.";
   return why.model ? "The model expects none of the classes here." : "No suggestion: no model has seen this image yet.";
 }
 
