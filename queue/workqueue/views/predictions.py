@@ -64,7 +64,7 @@ class PredictionsView(APIView):
                 rows=posted.rows,
             )
         except services.PredictionsRefusedError as error:
-            raise Problem(400, "class-unknown", str(error)) from error
+            raise Problem(422, "invalid-classes", str(error)) from error
         return Response(
             {
                 "model": body["model"],
