@@ -133,6 +133,28 @@ def test_images_without_a_prediction_follow_and_the_round_says_how_many(project,
     assert sorted(labelled) == [image.pk for image in images]
 
 
+def test_images_somebody_has_begun_come_before_what_predictions_say(project, lead, client_of):
+    images = make_images(project, 30)
+    truth = embed(project, images, np.eye(3, DIM) * 3)
+    client = client_of(lead)
+    change(client, project, annotators_per_image=2, predictions_from="", exploration_share=0)
+    begun = [lease.image_id for lease in label(project, make_member(project), truth, 3)]
+    shares = np.linspace(0.51, 0.98, len(images)).round(6).tolist()
+    said = {image.pk: [share, 1 - share, 0.0] for image, share in zip(images, shares, strict=True)}
+    put(client, project, said)
+    change(client, project, predictions_from="ours", heuristic="margin")
+
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+
+    by_margin = [pk for pk in said if pk not in begun]
+    assert served(project) == [*begun, *by_margin]
+    assert Round.objects.get().note == ""
+    why = [lease.served["kind"] for lease in label(project, lead, truth, 4)]
+    assert why[:3] == ["begun"] * 3
+    assert why[3] != "begun"
+
+
 def test_when_no_open_image_has_a_prediction_our_own_model_ranks(project, lead, client_of):
     images = make_images(project, 60)
     truth = embed(project, images, np.eye(3, DIM) * 3)
