@@ -1,7 +1,9 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from rest_framework.test import APIClient
 
@@ -59,6 +61,14 @@ def _a_test_leaves_no_history():
 def _nobody_has_asked_yet():
     """Users of different tests have the same numbers: forget what was counted for them."""
     throttling.rates.clear()
+
+
+@pytest.fixture(autouse=True)
+def _a_test_leaves_no_files():
+    """Rows are taken back and their numbers used again: the next model may have the same folder."""
+    yield
+    for folder in (settings.MODELS_ROOT, settings.UPLOADS_ROOT):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

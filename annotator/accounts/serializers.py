@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from annotator.accounts.models import Role, Scope
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 
 
 class ChoiceByName(serializers.ChoiceField):
@@ -24,7 +24,7 @@ class ChoiceByName(serializers.ChoiceField):
 class TokenIn(StrictSerializer):
     """A token to create."""
 
-    name = serializers.CharField(max_length=100)
+    name = NameField(max_length=100)
     scope = ChoiceByName(Scope, default=Scope.READ)
     days = serializers.IntegerField(
         min_value=1, max_value=3650, required=False, allow_null=True, default=None

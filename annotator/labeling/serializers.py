@@ -7,7 +7,7 @@ from rest_framework import serializers
 from annotator.accounts.models import Role
 from annotator.api.converters import LARGEST_ID
 from annotator.api.paging import LARGEST_PAGE
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 from annotator.labeling.models import Image, Project
 from annotator.labeling.services import MAX_CLASSES, ClassSpec
 
@@ -17,7 +17,7 @@ ROLE_NAMES = {role.label.lower(): role for role in Role}
 class ClassIn(StrictSerializer):
     """A class to add; colour and key are chosen when left out."""
 
-    name = serializers.CharField(max_length=80)
+    name = NameField(max_length=80)
     colour = serializers.RegexField(r"^#[0-9a-fA-F]{6}\Z", required=False, default="")
     hotkey = serializers.RegexField(
         r"^[1-9a-z]?\Z", required=False, default="", allow_blank=True,
@@ -32,7 +32,7 @@ class ClassIn(StrictSerializer):
 class ClassPatch(ClassIn):
     """A change of a class."""
 
-    name = serializers.CharField(max_length=80, required=False)
+    name = NameField(max_length=80, required=False)
     colour = serializers.RegexField(r"^#[0-9a-fA-F]{6}\Z", required=False)
     hotkey = serializers.RegexField(r"^[1-9a-z]?\Z", required=False, allow_blank=True)
     position = serializers.IntegerField(min_value=0, max_value=100_000, required=False)
@@ -58,7 +58,7 @@ def refuse_taken_key(value: str) -> str:
 class ProjectIn(StrictSerializer):
     """A project to create."""
 
-    name = serializers.CharField(max_length=120)
+    name = NameField(max_length=120)
     kind = serializers.ChoiceField(choices=Project.Kind.choices, default=Project.Kind.ONE_CLASS)
     instructions = serializers.CharField(
         max_length=100_000, required=False, default="", allow_blank=True, trim_whitespace=False
@@ -75,7 +75,7 @@ class ProjectIn(StrictSerializer):
 class ProjectPatch(StrictSerializer):
     """A change of a project."""
 
-    name = serializers.CharField(max_length=120, required=False)
+    name = NameField(max_length=120, required=False)
     instructions = serializers.CharField(
         max_length=100_000, required=False, allow_blank=True, trim_whitespace=False
     )
@@ -104,7 +104,7 @@ class InvitationIn(StrictSerializer):
     """An invitation to create."""
 
     role = RoleField(default=Role.ANNOTATOR)
-    note = serializers.CharField(max_length=100, required=False, default="", allow_blank=True)
+    note = NameField(max_length=100, required=False, default="", allow_blank=True)
     uses = serializers.IntegerField(min_value=1, max_value=1000, default=1)
     days = serializers.IntegerField(min_value=1, max_value=365, default=7)
 

@@ -27,7 +27,6 @@ from annotator.labeling.presenters import (
 from annotator.labeling.selectors import deleted_classes
 
 EVENTS_AT_ONCE = 200
-ARCHIVED_LISTED = 200
 
 
 def body_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
@@ -72,20 +71,19 @@ class ProjectsView(APIView):
 class ArchivedProjectsView(APIView):
     """The archived projects a person can bring back."""
 
+    parameters = PAGED
+
     def get(self, request: Request) -> Response:
-        """List those the person leads."""
+        """List those the person leads, the newest project first."""
         archived = access.archived_projects(person_of(request)).prefetch_related("classes")
-        return Response(
-            {
-                "results": [
-                    {
-                        **present_project(entry, Role.LEAD),
-                        "archived_at": entry.deleted_at.isoformat(),
-                    }
-                    for entry in archived[:ARCHIVED_LISTED]
-                ]
-            }
-        )
+        return page_of(request, archived, _archived)
+
+
+def _archived(project: Any) -> dict[str, Any]:
+    return {
+        **present_project(project, Role.LEAD),
+        "archived_at": project.deleted_at.isoformat(),
+    }
 
 
 class ProjectView(APIView):
@@ -132,6 +130,9 @@ def _project_answer(project: Any) -> Response:
 
 class ProjectRestoreView(APIView):
     """Bringing an archived project back."""
+
+    without_body = ("post",)
+    in_steps = ("post",)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Show it to its members again."""
@@ -189,16 +190,18 @@ class ClassView(APIView):
 class DeletedClassesView(APIView):
     """The classes that were deleted."""
 
+    parameters = PAGED
+
     def get(self, request: Request, project_id: int) -> Response:
-        """List them, the last deleted first."""
+        """List them, the newest class first."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
-        return Response(
-            {"results": [present_deleted_class(entry) for entry in deleted_classes(project)]}
-        )
+        return page_of(request, deleted_classes(project), present_deleted_class)
 
 
 class ClassRestoreView(APIView):
     """Bringing a deleted class back."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, project_id: int, class_id: int) -> Response:
         """Offer it again; its labels count again where nobody labelled the image since."""
@@ -244,6 +247,8 @@ class ImageView(APIView):
 
 class ImageRestoreView(APIView):
     """Bringing a deleted image back."""
+
+    without_body = ("post",)
 
     def post(self, request: Request, project_id: int, image_id: int) -> Response:
         """Put it back into the project with its labels."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 from annotator.webhooks import kinds
 
 
@@ -32,9 +32,7 @@ class WebhookIn(StrictSerializer):
     # What an address may be is said by `annotator.outbound`, with codes of its own.
     url = serializers.CharField(max_length=8000)
     events = EventsField(default=lambda: [kinds.ALL])
-    description = serializers.CharField(
-        max_length=200, required=False, default="", allow_blank=True
-    )
+    description = NameField(max_length=200, required=False, default="", allow_blank=True)
 
 
 class WebhookPatch(StrictSerializer):
@@ -42,5 +40,5 @@ class WebhookPatch(StrictSerializer):
 
     url = serializers.CharField(max_length=8000, required=False)
     events = EventsField(required=False)
-    description = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    description = NameField(max_length=200, required=False, allow_blank=True)
     is_active = serializers.BooleanField(required=False)

@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from annotator.api.converters import LARGEST_ID
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 from annotator.labeling.models import Project
 
 MOST_AT_ONCE = 10_000
@@ -39,7 +40,7 @@ class PostedPredictions:
 class PredictionsIn(StrictSerializer):
     """What a model says of images; ``context`` has the project."""
 
-    model = serializers.RegexField(r"^[^\x00-\x1f/]{1,80}\Z")
+    model = NameField(max_length=80, validators=[RegexValidator(r"^[^/]+\Z")])
     class_ids = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
         min_length=2,

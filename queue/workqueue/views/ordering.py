@@ -20,6 +20,8 @@ from workqueue.models import QueueSettings
 class SettingsView(APIView):
     """The queue settings."""
 
+    in_steps = ("patch",)
+
     def get(self, request: Request, project_id: int) -> Response:
         """Show them with the choices there are."""
         project = access.project_for(person_of(request), project_id)

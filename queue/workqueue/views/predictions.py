@@ -35,6 +35,7 @@ class PredictionsView(APIView):
     """What external models say of images."""
 
     parameters = ("model", "image", *PAGED)
+    in_steps = ("put",)
 
     def get(self, request: Request, project_id: int) -> Response:
         """List predictions, newest first; ``?model=`` and ``?image=`` choose some."""
@@ -64,7 +65,7 @@ class PredictionsView(APIView):
                 rows=posted.rows,
             )
         except services.PredictionsRefusedError as error:
-            raise Problem(400, "class-unknown", str(error)) from error
+            raise Problem(422, "invalid-classes", str(error)) from error
         return Response(
             {
                 "model": body["model"],
@@ -97,6 +98,8 @@ class ExternalModelsView(APIView):
 
 class ExternalModelView(APIView):
     """One of them."""
+
+    in_steps = ("delete",)
 
     def get(self, request: Request, project_id: int, model_id: int) -> Response:
         """Show it."""
