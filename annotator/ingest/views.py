@@ -4,7 +4,7 @@ import base64
 import binascii
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -108,7 +108,7 @@ class ImagesUploadView(APIView):
             for file, external_id in zip(files, _external_ids(request, len(files)), strict=True)
         ]
         services.note_upload(project=project, user=person_of(request), results=results)
-        return Response({"results": [_result(result) for result in results]})
+        return Response(_report(results))
 
 
 def _external_ids(request: Request, n_files: int) -> list[str]:
@@ -138,14 +138,20 @@ def _is_json(request: Request) -> bool:
     return (request.content_type or "").partition(";")[0].strip() == StrictJSONParser.media_type
 
 
-def _result(result: services.ImageResult) -> dict[str, Any]:
-    return {
-        "file_name": result.file_name,
-        "result": result.result,
-        "code": result.code,
-        "reason": result.reason,
-        "image": present_image(result.image, None) if result.image else None,
-    }
+def _report(results: Sequence[services.ImageResult]) -> dict[str, Any]:
+    """Return what became of the files of a request; ``index`` is the place of each among them."""
+    report: dict[str, list[dict[str, Any]]] = {"created": [], "duplicates": [], "rejected": []}
+    for index, result in enumerate(results):
+        if result.image is None:
+            why = {"name": result.file_name, "code": result.code, "detail": result.reason}
+            report["rejected"].append({"index": index, **why})
+            continue
+        shown = {"index": index, **present_image(result.image, None)}
+        if result.result == "added":
+            report["created"].append(shown)
+        else:
+            report["duplicates"].append(shown | {"detail": result.reason})
+    return report
 
 
 class KnownView(APIView):
