@@ -413,6 +413,13 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
     }
 
 
+def present_place(ranked: RankedImage, project: Project) -> dict[str, Any]:
+    """Return where an image stands in a ranking, without the image."""
+    shown = present_position(ranked, classes_of(project))
+    del shown["image"]
+    return {"ranking": ranked.ranking.number, **shown}
+
+
 def present_holding(lease: Lease) -> dict[str, Any]:
     """Return who holds an image since when and until when, for a lead."""
     return {
