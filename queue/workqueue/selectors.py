@@ -322,6 +322,34 @@ def labels_kept_unused(project: Project) -> QuerySet[Annotation]:
     )
 
 
+def annotations_of(project: Project, wanted: dict[str, Any]) -> QuerySet[Annotation]:
+    """Return what people said of a project's images, the newest first.
+
+    Args:
+        project: whose images.
+        wanted: what is chosen by: ``image``, ``external_id``, ``annotator``, ``class``, ``since``
+            and whether ``current`` ones only.
+    """
+    # From the labels to their images, newest first: the other way round all would be sorted for
+    # each page.
+    theirs = Image.objects.filter(pk=OuterRef("image"), project=project, deleted_at=None)
+    if "external_id" in wanted:
+        theirs = theirs.filter(external_id=wanted["external_id"])
+    found = Annotation.objects.filter(Exists(theirs))
+    if wanted["current"] == "true":
+        found = found.filter(is_current=True)
+    if "image" in wanted:
+        found = found.filter(image=wanted["image"])
+    if "annotator" in wanted:
+        found = found.filter(author=wanted["annotator"])
+    if "since" in wanted:
+        found = found.filter(created_at__gte=wanted["since"])
+    if "class" in wanted:
+        said = AnnotationRegion.objects.filter(label_class=wanted["class"])
+        found = found.filter(pk__in=said.order_by().values("annotation"))
+    return found.select_related("author", "image").prefetch_related("regions").order_by("-pk")
+
+
 def history_of(annotation: Annotation) -> list[Annotation]:
     """Return all its author has said of the image, the oldest first."""
     return list(

@@ -4,8 +4,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from annotator.api.converters import LARGEST_ID
 from annotator.api.serializers import StrictSerializer
 from annotator.labeling.models import MOST_ANNOTATORS
+from annotator.labeling.serializers import ExternalIdField
 from workqueue.models import ExternalModel, QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
@@ -36,6 +38,40 @@ class SubmitIn(StrictSerializer):
     def validate_seconds(self, value: float | None) -> float | None:
         """Cap the time on screen: a tab left open over night must not lose its label."""
         return None if value is None else min(value, LONGEST_S)
+
+
+class LabelIn(StrictSerializer):
+    """A label outside the queue: of an image by its id, or by what its sender calls it."""
+
+    image = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    external_id = ExternalIdField(required=False)
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID), max_length=1000
+    )
+    seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """See that the image is named in one way."""
+        if ("image" in attrs) == ("external_id" in attrs):
+            raise serializers.ValidationError({"image": "Give image or external_id."})
+        return attrs
+
+
+class AnnotationFilter(StrictSerializer):
+    """Which labels are listed."""
+
+    image = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    external_id = ExternalIdField(required=False)
+    annotator = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    since = serializers.DateTimeField(required=False)
+    current = serializers.ChoiceField(choices=["true", "false"], default="true")
+    cursor = serializers.CharField(required=False)
+    limit = serializers.CharField(required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        """Return the fields with ``class``, a word of the language, among them."""
+        of_class = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+        return {**super().get_fields(), "class": of_class}
 
 
 class UndoIn(StrictSerializer):

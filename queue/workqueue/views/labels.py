@@ -15,9 +15,9 @@ from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.clock import database_now
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation, Project
+from annotator.labeling.models import Annotation, Image, Project
 from annotator.labeling.presenters import present_annotation
-from annotator.labeling.views import body_of
+from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, selectors, serializers, services
 
 OUTCOME_MESSAGES = {
@@ -25,6 +25,14 @@ OUTCOME_MESSAGES = {
     Annotation.Outcome.AFTER_REMOVAL: "You were removed from this project meanwhile. Your label is "
     "kept for its leads, but it does not count.",
     Annotation.Outcome.SECOND: "Somebody else labelled this image meanwhile; both labels are kept.",
+}
+
+
+DIRECT_MESSAGES = {
+    Annotation.Outcome.LATE: "Your time for this image had run out, or somebody else has it on the "
+    "screen; your label counts all the same.",
+    Annotation.Outcome.SECOND: "As many people as wanted have labelled this image; your label is "
+    "kept beside theirs.",
 }
 
 
@@ -160,6 +168,56 @@ class MyAnnotationsView(APIView):
         paging.page_size = services.UNDO_DEPTH
         mine = selectors.own_annotations(project, person_of(request))
         return page_of(request, mine, presenters.present_mine, paging)
+
+
+class AnnotationsView(APIView):
+    """The labels of a project, and giving one that the queue did not ask for."""
+
+    parameters = (
+        "class", "annotator", "image", "external_id", "since", "current", *PAGED,
+    )  # fmt: skip
+    write_scope = Scope.ANNOTATE
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List everybody's, newest first; with ``current=false`` all the history."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        wanted = query_of(request, serializers.AnnotationFilter)
+        return page_of(request, selectors.annotations_of(project, wanted), presenters.present_row)
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Say something of an image that the queue did not serve."""
+        project = access.project_for(person_of(request), project_id)
+        body = body_of(request, serializers.LabelIn)
+        try:
+            annotation = services.label_image(
+                user=person_of(request),
+                project=project,
+                image_id=_image_id(project, body),
+                class_ids=body["class_ids"],
+                seconds=body["seconds"],
+                now=database_now(),
+            )
+        except services.ImageGoneError as error:
+            raise Problem(404, "not-found", str(error)) from error
+        except labeling.InvalidClassesError as error:
+            raise Problem(422, "invalid-classes", str(error)) from error
+        return Response(
+            {
+                "annotation": present_annotation(annotation),
+                "message": DIRECT_MESSAGES.get(annotation.outcome, ""),
+            },
+            status=201,
+            headers={"ETag": f'"{annotation.pk}"'},
+        )
+
+
+def _image_id(project: Project, body: dict[str, Any]) -> int:
+    living = Image.objects.filter(project=project, deleted_at=None)
+    name = "image" if "image" in body else "external_id"
+    found = living.filter(**{"pk" if name == "image" else name: body[name]}).first()
+    if found is None:
+        raise Problem(404, "not-found", f"This project has no image with this {name}.")
+    return found.pk
 
 
 class KeptLabelsView(APIView):
