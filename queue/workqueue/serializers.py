@@ -12,6 +12,8 @@ from workqueue.models import ExternalModel, QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
 LONGEST_S = 86_400.0
+MOST_SUBMITTED = 100
+KEY = r"^[\x21-\x7e]{1,80}\Z"
 # They ask several heads, or one head about altered embeddings (ml.heuristics, takes_predictions).
 ASK_OUR_HEADS = {"variation_ratio", "bald", "drop_query"}
 
@@ -31,13 +33,29 @@ class SubmitIn(StrictSerializer):
     """A label."""
 
     lease = serializers.UUIDField()
-    class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID), max_length=1000
+    )
     seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
-    key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+    key = serializers.RegexField(KEY, required=False)
 
     def validate_seconds(self, value: float | None) -> float | None:
         """Cap the time on screen: a tab left open over night must not lose its label."""
         return None if value is None else min(value, LONGEST_S)
+
+
+class LabelOfManyIn(SubmitIn):
+    """A label beside others: with a key of its own."""
+
+    key = serializers.RegexField(KEY)
+
+
+class SubmitManyIn(StrictSerializer):
+    """Some labels; each is looked at on its own, so that a bad one does not stop the others."""
+
+    labels = serializers.ListField(
+        child=serializers.JSONField(), min_length=1, max_length=MOST_SUBMITTED
+    )
 
 
 class LabelIn(StrictSerializer):
@@ -79,7 +97,7 @@ class UndoIn(StrictSerializer):
 
     annotation = serializers.IntegerField(min_value=1)
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
-    key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+    key = serializers.RegexField(KEY, required=False)
 
 
 class SkipIn(StrictSerializer):
