@@ -132,7 +132,10 @@ THINGS: dict[str, Callable[[User, Project], Any]] = {
 # The same name for another thing, on one route.
 THINGS_OF_ROUTE = {("token", "token_id"): _token}
 # Things that belong to one person inside a project (or outside of any).
-ONES_OWN = {("token", "token_id"), *((name, "token") for name in ("heartbeat", "release", "skip"))}
+ONES_OWN = {
+    ("token", "token_id"),
+    *((name, "token") for name in ("lease", "heartbeat", "release", "skip")),
+}
 ONES_OWN |= {("annotation", "annotation_id")}
 
 Body = Callable[[User, Project], dict[str, Any]]
@@ -148,6 +151,9 @@ BODIES: dict[str, Body] = {
     "post known": lambda *_: {"sha256": []},
     "post submit": lambda user, project: {
         "lease": _lease(user, project), "class_ids": [class_of(project).pk], "key": "k",
+    },
+    "post annotations": lambda _, project: {
+        "image": make_images(project, 1)[0].pk, "class_ids": [class_of(project).pk],
     },
     "post undo": lambda user, project: {"annotation": _undoable(user, project)},
     "post release_person": lambda user, _: {"user": user.pk},

@@ -110,6 +110,27 @@ def _embedding(job: Job | None) -> dict[str, Any] | None:
     }
 
 
+def present_ranking(ranking: Any) -> dict[str, Any]:
+    """Return one of the rankings of a project, with whether its positions can be listed."""
+    model: ModelVersion | None = ranking.model_version
+    return {
+        **_ranking(ranking),
+        "model": {"id": model.pk, "number": model.number} if model else None,
+        "is_current": ranking.is_current,
+        "is_kept": ranking.is_kept,
+    }
+
+
+def present_own_lease(lease: Lease, now: datetime) -> dict[str, Any]:
+    """Return one lease of a person and what became of it."""
+    is_over = lease.state == Lease.State.LIVE and lease.expires_at <= now
+    return {
+        **present_lease(lease, classes_of(lease.project)),
+        "state": Lease.State.EXPIRED if is_over else lease.state,
+        "granted_at": iso(lease.granted_at),
+    }
+
+
 def present_lease(lease: Lease, classes: dict[int, LabelClass]) -> dict[str, Any]:
     """Return an image to label, why it was served and what the model would say."""
     return {

@@ -114,6 +114,14 @@ class UnskipIn(StrictSerializer):
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
 
 
+class RankingQuery(StrictSerializer):
+    """Which ranking is listed."""
+
+    number = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+    cursor = serializers.CharField(required=False)
+    limit = serializers.CharField(required=False)
+
+
 class ReleaseIn(StrictSerializer):
     """Whose leases end."""
 
