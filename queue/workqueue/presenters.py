@@ -10,7 +10,7 @@ from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
-from workqueue.agreement import Agreement
+from workqueue.agreement import AGREEMENT_FROM, Agreement
 from workqueue.heuristics import CHOICES, title_of, training_cost
 from workqueue.models import (
     Lease,
@@ -23,8 +23,6 @@ from workqueue.models import (
 )
 
 SUGGEST_FROM = 0.5
-# Fewer images than this say nothing of how far people agree.
-AGREEMENT_FROM = 10
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -122,6 +122,12 @@ class RankingQuery(StrictSerializer):
     limit = serializers.CharField(required=False)
 
 
+class DownloadQuery(StrictSerializer):
+    """As what a model is sent."""
+
+    format = serializers.ChoiceField(choices=["safetensors", "onnx"], default="safetensors")
+
+
 class ReleaseIn(StrictSerializer):
     """Whose leases end."""
 

@@ -47,6 +47,12 @@ urlpatterns = [
         name="round_retry",
     ),
     path(f"{_project}models/", rounds.ModelsView.as_view(), name="models"),
+    path(f"{_project}models/<id:model_id>/", rounds.ModelView.as_view(), name="model"),
+    path(
+        f"{_project}models/<id:model_id>/download/",
+        rounds.ModelDownloadView.as_view(),
+        name="model_download",
+    ),
     path(
         f"{_project}models/<id:model_id>/promote/",
         rounds.ModelPromoteView.as_view(),
