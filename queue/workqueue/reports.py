@@ -218,7 +218,8 @@ def _median_seconds(project: Project, person: User) -> float | None:
     newest = Annotation.objects.filter(
         author=person, image__project=project, is_current=True, seconds__isnull=False
     ).order_by("-pk")
-    seconds = list(newest.values_list("seconds", flat=True)[:SECONDS_FROM])
+    measured = newest.values_list("seconds", flat=True)[:SECONDS_FROM]
+    seconds = [value for value in measured if value is not None]
     return round(median(seconds), 2) if seconds else None
 
 

@@ -179,7 +179,7 @@ def _images(n: int) -> str:
     return "One image is" if n == 1 else f"{n} images are"
 
 
-def rankings(project: Project) -> QuerySet[Ranking]:
+def rankings(project: Project) -> QuerySet[Any]:
     """Return the project's rankings, the newest first, each with whether its positions are kept.
 
     One that is being written, or whose round died before its end, was never served and is no

@@ -106,9 +106,10 @@ class RankingView(APIView):
 
 
 def _kept_ranking(project: Project, number: int) -> Ranking:
-    found = selectors.rankings(project).filter(number=number).first()
-    if found is None:
+    found = selectors.rankings(project).filter(number=number)
+    ranking: Ranking | None = found.first()
+    if ranking is None:
         raise Problem(404, "not-found", f"This project has no ranking {number}.")
-    if not found.is_kept:
+    if not found.filter(is_kept=True).exists():
         raise Problem(404, "not-found", f"The positions of ranking {number} are no longer kept.")
-    return found
+    return ranking
