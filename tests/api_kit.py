@@ -1,12 +1,17 @@
 """Every route of the API with something to call it on, for tests that try all of them."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from django.conf import settings
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
+from safetensors.numpy import save
 from factories import class_of, make_images, make_ranking, make_user
 
 from annotator.accounts import services as accounts
@@ -16,7 +21,8 @@ from annotator.ingest.services import start_upload
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Project
 from annotator.labeling.services import record_annotation
-from workqueue.models import Replay, Round
+from workqueue.model_files import MANIFEST, WEIGHTS
+from workqueue.models import ModelVersion, Replay, Round
 from workqueue.services import claim
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
@@ -109,6 +115,21 @@ def _replay(user: User, project: Project) -> int:
     return Replay.objects.create(project=project, heuristics=[], n_seeds=2, batch_size=5).pk
 
 
+def _stored_model(user: User, project: Project) -> int:
+    number = project.model_versions.count() + 1
+    folder = settings.MODELS_ROOT / f"stored-{project.pk}-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"weights": (2, 3), "bias": 2, "mean": 3, "scale": 1}
+    content = save({name: np.ones(size, np.float32) for name, size in sizes.items()})
+    manifest = {"format": 2, "head": "logistic", "kind": "one_class", "temperature": 1.0}
+    (folder / WEIGHTS).write_bytes(content)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return ModelVersion.objects.create(
+        project=project, number=number, backbone="b", class_ids=[], folder=folder.name,
+        sha256=hashlib.sha256(content).hexdigest(), n_labels=0,
+    ).pk  # fmt: skip
+
+
 def _failed_job(user: User, project: Project) -> int:
     return Job.objects.create(kind="embed", queue="embed", project=project, state="failed").pk
 
@@ -131,6 +152,7 @@ THINGS: dict[str, Callable[[User, Project], Any]] = {
 }
 # The same name for another thing, on one route.
 THINGS_OF_ROUTE = {("token", "token_id"): _token}
+THINGS_OF_ROUTE |= {(name, "model_id"): _stored_model for name in ("model", "model_download")}
 # Things that belong to one person inside a project (or outside of any).
 ONES_OWN = {
     ("token", "token_id"),

@@ -19,6 +19,8 @@ from annotator.labeling.models import LabelClass
 from workqueue.model_files import MANIFEST, WEIGHTS
 from workqueue.models import ModelVersion
 
+# As ml.heads writes it.
+FORMAT = 2
 # Read by every onnxruntime of the last years.
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT = "embeddings", "probabilities"
@@ -51,10 +53,20 @@ def etag_of(model: ModelVersion, what: str) -> str:
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
+class UnknownFormatError(Exception):
+    """The model was saved in a format this version does not send."""
+
+
 def read(model: ModelVersion) -> StoredHead:
-    """Read a model whose files are whole (`workqueue.model_files.why_unusable`)."""
+    """Read a model whose files are whole (`workqueue.model_files.why_unusable`).
+
+    Raises:
+        UnknownFormatError: it is not saved as heads are today.
+    """
     folder: Path = settings.MODELS_ROOT / model.folder
     manifest = json.loads((folder / MANIFEST).read_bytes())
+    if manifest.get("format") != FORMAT or manifest.get("head") not in _LOGITS:
+        raise UnknownFormatError("it is saved in a format that is not sent")
     sort, kind = str(manifest["head"]), str(manifest["kind"])
     temperature = float(manifest["temperature"])
     about = {"head": sort, "kind": kind, "temperature": str(temperature), **_about(model)}

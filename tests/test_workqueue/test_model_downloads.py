@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 from annotator.accounts.models import Role
 from annotator.labeling import services as labeling
 from ml import heads
+from workqueue import model_downloads
 from workqueue.models import ModelVersion, QueueState
 from workqueue.requests import state_of
 
@@ -89,6 +90,7 @@ def content(answer):
 
 def test_every_sort_of_head_there_is_can_be_sent():
     assert set(SORTS) == set(heads.HEADS)
+    assert model_downloads.FORMAT == heads.FORMAT
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,6 +167,16 @@ def test_a_torn_model_is_not_sent(project, reviewer):
 
     assert (answer.status_code, answer.json()["code"]) == (409, "model-unusable")
     assert "is not as it was saved" in answer.json()["detail"]
+
+
+def test_a_model_in_another_format_is_not_sent(project, reviewer):
+    model = stored(project, logistic("one_class"))
+    path = settings.MODELS_ROOT / model.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+
+    answer = download(reviewer, model)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "model-unusable")
 
 
 @pytest.mark.parametrize("what", ["pickle", "", "json"])

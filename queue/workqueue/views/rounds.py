@@ -122,17 +122,23 @@ class ModelDownloadView(APIView):
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("If-None-Match") == etag:
             return Response(status=304, headers=headers)
-        if problem := why_unusable(model):
-            raise Problem(409, "model-unusable", f"Model {model.number} cannot be used: {problem}.")
-        head = model_downloads.read(model)
         make = {"safetensors": model_downloads.as_safetensors, "onnx": model_downloads.as_onnx}
         return FileResponse(
-            io.BytesIO(make[what](head)),
+            io.BytesIO(make[what](_head(model))),
             as_attachment=True,
             filename=f"project-{project_id}-model-{model.number}.{what}",
             content_type="application/octet-stream",
             headers=headers,
         )
+
+
+def _head(model: ModelVersion) -> model_downloads.StoredHead:
+    if problem := why_unusable(model):
+        raise Problem(409, "model-unusable", f"Model {model.number} cannot be used: {problem}.")
+    try:
+        return model_downloads.read(model)
+    except model_downloads.UnknownFormatError as error:
+        raise Problem(409, "model-unusable", f"Model {model.number}: {error}.") from error
 
 
 def _model(
