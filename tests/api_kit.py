@@ -11,8 +11,8 @@ import numpy as np
 from django.conf import settings
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
-from safetensors.numpy import save
 from factories import class_of, make_images, make_ranking, make_user
+from safetensors.numpy import save
 
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Role, Scope, User

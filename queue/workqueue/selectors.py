@@ -366,13 +366,14 @@ def annotations_of(project: Project, wanted: dict[str, Any]) -> QuerySet[Annotat
     # From the labels to their images, newest first: the other way round all would be sorted for
     # each page.
     theirs = Image.objects.filter(pk=OuterRef("image"), project=project, deleted_at=None)
-    if "external_id" in wanted:
-        theirs = theirs.filter(external_id=wanted["external_id"])
     found = Annotation.objects.filter(Exists(theirs))
     if wanted["current"] == "true":
         found = found.filter(is_current=True)
     if "image" in wanted:
         found = found.filter(image=wanted["image"])
+    if "external_id" in wanted:
+        name = wanted["external_id"]
+        found = found.filter(image=image_ids_of(project, [name]).get(name))
     if "annotator" in wanted:
         found = found.filter(author=wanted["annotator"])
     if "since" in wanted:
