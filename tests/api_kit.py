@@ -152,12 +152,8 @@ THINGS: dict[str, Callable[[User, Project], Any]] = {
 }
 # The same name for another thing, on one route.
 THINGS_OF_ROUTE = {("token", "token_id"): _token}
-THINGS_OF_ROUTE |= {(name, "model_id"): _stored_model for name in ("model", "model_download")}
 # Things that belong to one person inside a project (or outside of any).
-ONES_OWN = {
-    ("token", "token_id"),
-    *((name, "token") for name in ("lease", "heartbeat", "release", "skip")),
-}
+ONES_OWN = {("token", "token_id"), *((name, "token") for name in ("heartbeat", "release", "skip"))}
 ONES_OWN |= {("annotation", "annotation_id")}
 
 Body = Callable[[User, Project], dict[str, Any]]
@@ -174,13 +170,19 @@ BODIES: dict[str, Body] = {
     "post submit": lambda user, project: {
         "lease": _lease(user, project), "class_ids": [class_of(project).pk], "key": "k",
     },
-    "post annotations": lambda _, project: {
-        "image": make_images(project, 1)[0].pk, "class_ids": [class_of(project).pk],
-    },
     "post undo": lambda user, project: {"annotation": _undoable(user, project)},
     "post release_person": lambda user, _: {"user": user.pk},
     "patch queue_settings": lambda *_: {"batch_size": 7},
     "put annotation": lambda _, project: {"class_ids": [class_of(project, "dog").pk]},
+}  # fmt: skip
+
+
+THINGS_OF_ROUTE |= {(name, "model_id"): _stored_model for name in ("model", "model_download")}
+ONES_OWN |= {("lease", "token")}
+BODIES |= {
+    "post annotations": lambda _, project: {
+        "image": make_images(project, 1)[0].pk, "class_ids": [class_of(project).pk],
+    },
 }  # fmt: skip
 
 
