@@ -26,6 +26,16 @@ class ExternalIdField(serializers.RegexField):
             **kwargs,
         )
 
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text; a number is none, though it could be written as one.
+
+        Raises:
+            ValidationError: it is no text.
+        """
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return str(super().to_internal_value(data))
+
 
 ROLE_NAMES = {role.label.lower(): role for role in Role}
 

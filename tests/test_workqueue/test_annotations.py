@@ -275,7 +275,8 @@ def test_a_body_that_is_none_is_refused(project, images, anna, client_of, body):
     answer = client_of(anna).post(address(project), body, "json")
 
     assert answer.status_code == 400
-    assert answer.json()["errors"]
+    assert answer.json()["code"] in {"validation-error", "parse-error"}
+    assert not Annotation.objects.exists()
 
 
 # --- The list ---------------------------------------------------------------------------------
