@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def project():
-    return make_project(annotators_per_image=1)
+    return make_project()
 
 
 @pytest.fixture
