@@ -11,6 +11,32 @@ from annotator.api.serializers import NameField, StrictSerializer
 from annotator.labeling.models import Image, Project
 from annotator.labeling.services import MAX_CLASSES, ClassSpec
 
+MAX_EXTERNAL_ID = 200
+
+
+class ExternalIdField(serializers.RegexField):
+    """What another system calls an image: one line of text, exactly as it is sent."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            r"^(?!\s)[^\x00-\x1f\x7f]*(?<!\s)\Z",
+            max_length=MAX_EXTERNAL_ID,
+            trim_whitespace=False,
+            error_messages={"invalid": "An external id is one line, with no space at its ends."},
+            **kwargs,
+        )
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text; a number is none, though it could be written as one.
+
+        Raises:
+            ValidationError: it is no text.
+        """
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return str(super().to_internal_value(data))
+
+
 ROLE_NAMES = {role.label.lower(): role for role in Role}
 
 
@@ -119,6 +145,13 @@ class ImageFilter(StrictSerializer):
     )
     # `class` is a word of the language, so the field is declared by name below.
     q = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    external_id = ExternalIdField(required=False, default="")
+    annotator = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ID, required=False, default=None
+    )
+    score_min = serializers.FloatField(min_value=0, max_value=1, required=False, default=None)
+    score_max = serializers.FloatField(min_value=0, max_value=1, required=False, default=None)
+    uploaded_after = serializers.DateTimeField(required=False, default=None)
     agreement = serializers.ChoiceField(
         choices=[(DIFFERS, "People disagree")], required=False, default="", allow_blank=True
     )

@@ -10,7 +10,7 @@ from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
-from workqueue.agreement import Agreement
+from workqueue.agreement import AGREEMENT_FROM, Agreement
 from workqueue.heuristics import CHOICES, title_of, training_cost
 from workqueue.models import (
     Lease,
@@ -23,8 +23,6 @@ from workqueue.models import (
 )
 
 SUGGEST_FROM = 0.5
-# Fewer images than this say nothing of how far people agree.
-AGREEMENT_FROM = 10
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -110,6 +108,27 @@ def _embedding(job: Job | None) -> dict[str, Any] | None:
     }
 
 
+def present_ranking(ranking: Any) -> dict[str, Any]:
+    """Return one of the rankings of a project, with whether its positions can be listed."""
+    model: ModelVersion | None = ranking.model_version
+    return {
+        **_ranking(ranking),
+        "model": {"id": model.pk, "number": model.number} if model else None,
+        "is_current": ranking.is_current,
+        "is_kept": ranking.is_kept,
+    }
+
+
+def present_own_lease(lease: Lease, now: datetime) -> dict[str, Any]:
+    """Return one lease of a person and what became of it."""
+    is_over = lease.state == Lease.State.LIVE and lease.expires_at <= now
+    return {
+        **present_lease(lease, classes_of(lease.project)),
+        "state": Lease.State.EXPIRED if is_over else lease.state,
+        "granted_at": iso(lease.granted_at),
+    }
+
+
 def present_lease(lease: Lease, classes: dict[int, LabelClass]) -> dict[str, Any]:
     """Return an image to label, why it was served and what the model would say."""
     return {
@@ -167,6 +186,8 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
             "The model knows too little to choose yet: this image is typical of a part of the "
             "collection that has no labels so far."
         )
+    if served.get("kind") == "direct":
+        return "You labelled this image outside the queue."
     if served.get("kind") != "heuristic":
         return "Not ranked yet: served in random order until the next ranking."
     place = f"Number {served['position']} of {served['n_candidates']:,} ranked images"
@@ -413,6 +434,13 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
     }
 
 
+def present_place(ranked: RankedImage, project: Project) -> dict[str, Any]:
+    """Return where an image stands in a ranking, without the image."""
+    shown = present_position(ranked, classes_of(project))
+    del shown["image"]
+    return {"ranking": ranked.ranking.number, **shown}
+
+
 def present_holding(lease: Lease) -> dict[str, Any]:
     """Return who holds an image since when and until when, for a lead."""
     return {
@@ -444,6 +472,15 @@ def present_change(row: Annotation, by: dict[int, str]) -> dict[str, Any]:
         "is_current": row.is_current,
         "replaces": row.replaces_id,
         "due_to_class": row.due_to_class.name if row.due_to_class else None,
+    }
+
+
+def present_row(annotation: Annotation) -> dict[str, Any]:
+    """Return one row of the history, and whether it stands."""
+    return {
+        **present_annotation(annotation),
+        "is_current": annotation.is_current,
+        "replaces": annotation.replaces_id,
     }
 
 

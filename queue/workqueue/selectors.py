@@ -1,5 +1,6 @@
 """Reads of the work queue."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,11 +17,14 @@ from workqueue.models import (
     QueueSettings,
     QueueState,
     RankedImage,
+    Ranking,
     Replay,
     Round,
     Skip,
 )
 
+# SQLite takes some thousand parameters a statement.
+IDS_AT_ONCE = 5_000
 OPEN_JOBS = [Job.State.QUEUED, Job.State.RUNNING]
 
 
@@ -96,6 +100,12 @@ def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
     )
 
 
+def own_lease(project: Project, user: User, token: str) -> Lease | None:
+    """Return a lease of the person, whatever became of it."""
+    found = Lease.objects.filter(token=token, user=user, project=project)
+    return found.select_related("image", "project").first()
+
+
 def n_held(project: Project, user: User, now: datetime) -> int:
     """Return how many images the person holds, in all their tabs and programs."""
     return live_leases(project, now).filter(user=user).order_by().count()
@@ -169,6 +179,32 @@ def _images(n: int) -> str:
     return "One image is" if n == 1 else f"{n} images are"
 
 
+def rankings(project: Project) -> QuerySet[Any]:
+    """Return the project's rankings, the newest first, each with whether its positions are kept.
+
+    One that is being written, or whose round died before its end, was never served and is no
+    ranking yet.
+    """
+    ended = Round.objects.filter(ranking=OuterRef("pk"))
+    current = QueueState.objects.filter(ranking=OuterRef("pk"))
+    positions = RankedImage.objects.filter(ranking=OuterRef("pk"))
+    return (
+        Ranking.objects.filter(Exists(ended) | Exists(current), project=project)
+        .annotate(is_kept=Exists(positions), is_current=Exists(current))
+        .select_related("model_version")
+        .order_by("-number")
+    )
+
+
+def positions_of(ranking: Ranking) -> QuerySet[RankedImage]:
+    """Return all positions of a ranking but those of deleted images, as they were made."""
+    return (
+        RankedImage.objects.filter(ranking=ranking, image__deleted_at=None)
+        .select_related("image", "ranking__model_version")
+        .order_by("position")
+    )
+
+
 def ranked_images(project: Project) -> QuerySet[RankedImage]:
     """Return the positions of the current ranking whose images are still open."""
     state = queue_state(project)
@@ -199,9 +235,25 @@ def gallery(
     status: str = "",
     class_id: int | None = None,
     text: str = "",
+    external_id: str = "",
+    annotator_id: int | None = None,
+    scores: tuple[float | None, float | None] = (None, None),
+    uploaded_after: datetime | None = None,
     disagreed: bool = False,
 ) -> QuerySet[Image]:
-    """Return the project's images, filtered."""
+    """Return the project's images, filtered.
+
+    Args:
+        project: whose images.
+        status: open, labelled or deleted; deleted ones are never among the others.
+        class_id: a class somebody says of them now.
+        text: a part of the file name.
+        external_id: what their sender calls them.
+        annotator_id: who has labelled them.
+        scores: the least and the greatest score in the current ranking; None is no limit.
+        uploaded_after: the time.
+        disagreed: whether people say different classes of them.
+    """
     is_deleted = status == Image.DELETED
     images = Image.objects.filter(project=project, deleted_at__isnull=not is_deleted)
     if status and not is_deleted:
@@ -212,9 +264,51 @@ def gallery(
         images = images.filter(pk__in=said.order_by().values("annotation__image"))
     if text:
         images = images.filter(file_name__icontains=text)
+    if external_id:
+        images = images.filter(external_id=external_id)
+    if annotator_id is not None:
+        theirs = Annotation.objects.filter(author=annotator_id, is_current=True)
+        images = images.filter(pk__in=theirs.order_by().values("image"))
+    if scores != (None, None):
+        images = images.filter(pk__in=_scored(project, *scores))
+    if uploaded_after is not None:
+        images = images.filter(created_at__gt=uploaded_after)
     if disagreed:
         images = images.filter(pk__in=_disagreed(project))
     return images
+
+
+def _scored(project: Project, least: float | None, greatest: float | None) -> QuerySet[Any, Any]:
+    """Return the images of the current ranking with a score in the range.
+
+    What was drawn at random shows no score, so it has none here.
+    """
+    ranked = RankedImage.objects.filter(
+        ranking=queue_state(project).ranking_id, explored=False, score__isnull=False
+    )
+    if least is not None:
+        ranked = ranked.filter(score__gte=least)
+    if greatest is not None:
+        ranked = ranked.filter(score__lte=greatest)
+    return ranked.order_by().values("image")
+
+
+def place_of(project: Project, image: Image) -> RankedImage | None:
+    """Return the image's position in the current ranking, if it has one."""
+    ranked = RankedImage.objects.filter(ranking=queue_state(project).ranking_id, image=image)
+    return ranked.select_related("image", "ranking__model_version").first()
+
+
+def image_ids_of(project: Project, external_ids: Collection[str]) -> dict[str, int]:
+    """Return external id -> image id, of the project's living images."""
+    wanted = list(external_ids)
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        some = Image.objects.filter(
+            project=project, external_id__in=wanted[start : start + IDS_AT_ONCE], deleted_at=None
+        )
+        found |= dict(some.exclude(external_id="").values_list("external_id", "pk"))
+    return found
 
 
 def _disagreed(project: Project) -> QuerySet[Any, Any]:
@@ -261,11 +355,40 @@ def labels_kept_unused(project: Project) -> QuerySet[Annotation]:
     )
 
 
+def annotations_of(project: Project, wanted: dict[str, Any]) -> QuerySet[Annotation]:
+    """Return what people said of a project's images, the newest first.
+
+    Args:
+        project: whose images.
+        wanted: what is chosen by: ``image``, ``external_id``, ``annotator``, ``class``, ``since``
+            and whether ``current`` ones only.
+    """
+    # From the labels to their images, newest first: the other way round all would be sorted for
+    # each page.
+    theirs = Image.objects.filter(pk=OuterRef("image"), project=project, deleted_at=None)
+    found = Annotation.objects.filter(Exists(theirs))
+    if wanted["current"] == "true":
+        found = found.filter(is_current=True)
+    if "image" in wanted:
+        found = found.filter(image=wanted["image"])
+    if "external_id" in wanted:
+        name = wanted["external_id"]
+        found = found.filter(image=image_ids_of(project, [name]).get(name))
+    if "annotator" in wanted:
+        found = found.filter(author=wanted["annotator"])
+    if "since" in wanted:
+        found = found.filter(created_at__gte=wanted["since"])
+    if "class" in wanted:
+        said = AnnotationRegion.objects.filter(label_class=wanted["class"])
+        found = found.filter(pk__in=said.order_by().values("annotation"))
+    return found.select_related("author", "image").prefetch_related("regions").order_by("-pk")
+
+
 def history_of(annotation: Annotation) -> QuerySet[Annotation]:
     """Return all its author has said of the image, the oldest first."""
     return (
         Annotation.objects.filter(image=annotation.image_id, author=annotation.author_id)
-        .select_related("author", "due_to_class")
+        .select_related("author", "image", "due_to_class")
         .prefetch_related("regions")
         .order_by("pk")
     )
@@ -292,7 +415,7 @@ def current_annotations(images: list[Image]) -> dict[int, list[Annotation]]:
     found: dict[int, list[Annotation]] = {image.pk: [] for image in images}
     annotations = (
         Annotation.objects.filter(image__in=images, is_current=True)
-        .select_related("author")
+        .select_related("author", "image")
         .prefetch_related("regions")
         .order_by("pk")
     )
