@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 from factories import class_of, make_images, make_ranking, make_user
 
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Role, Scope, User
+from annotator.exports.models import Export
 from annotator.ingest.models import Import
 from annotator.ingest.services import start_upload
 from annotator.jobs.models import Job
@@ -78,6 +80,15 @@ def _import(user: User, project: Project) -> int:
     return Import.objects.create(project=project, upload=upload).pk
 
 
+def _export(user: User, project: Project) -> int:
+    settings.EXPORTS_ROOT.mkdir(parents=True, exist_ok=True)
+    export = Export.objects.create(project=project, format="csv")
+    export.stored_name = f"{export.key.hex}-kit.csv"
+    export.path.write_text("image_id\n")
+    export.save()
+    return export.pk
+
+
 def _invitation(user: User, project: Project) -> int:
     return accounts.invite(
         project_id=project.pk, role=Role.ANNOTATOR, actor=user, now=timezone.now()
@@ -128,6 +139,7 @@ THINGS: dict[str, Callable[[User, Project], Any]] = {
     "job_id": _failed_job,
     "key": _upload,
     "import_id": _import,
+    "export_id": _export,
 }
 # The same name for another thing, on one route.
 THINGS_OF_ROUTE = {("token", "token_id"): _token}
@@ -149,6 +161,7 @@ BODIES: dict[str, Body] = {
     "post submit": lambda user, project: {
         "lease": _lease(user, project), "class_ids": [class_of(project).pk], "key": "k",
     },
+    "post exports": lambda *_: {"format": "csv"},
     "post undo": lambda user, project: {"annotation": _undoable(user, project)},
     "post release_person": lambda user, _: {"user": user.pk},
     "patch queue_settings": lambda *_: {"batch_size": 7},
