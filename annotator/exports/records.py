@@ -1,7 +1,7 @@
 """What is exported of each image, read a few hundred images at a time from one moment."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,7 +67,7 @@ class Contents:
     n_labels: int = 0
     n_random: int = 0
     # Images by the class ids of their consensus, as text: keys of JSON are.
-    n_of_class: Counter[str] = field(default_factory=Counter)
+    n_of_class: dict[str, int] = field(default_factory=dict)
 
     @property
     def several(self) -> bool:
@@ -79,8 +79,9 @@ class Contents:
         self.n_images += 1
         self.n_labels += len(record["labels"])
         self.n_random += record["chosen"] == RANDOM
-        if record["consensus"]:
-            self.n_of_class.update(str(pk) for pk in record["consensus"]["class_ids"])
+        for class_id in (record["consensus"] or {"class_ids": []})["class_ids"]:
+            key = str(class_id)
+            self.n_of_class[key] = self.n_of_class.get(key, 0) + 1
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the row of the export."""
