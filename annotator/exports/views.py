@@ -1,6 +1,5 @@
 """The API of exports: parse, reach the object, call, answer. Reviewers and leads only."""
 
-from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,6 +12,7 @@ from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.clock import database_now
 from annotator.exports import serializers, services
+from annotator.exports.downloads import download
 from annotator.exports.formats import FORMATS
 from annotator.exports.models import Export
 from annotator.exports.presenters import present_export
@@ -86,10 +86,10 @@ class ExportDownloadView(APIView):
     """The file of an export."""
 
     def get(self, request: Request, project_id: int, export_id: int) -> HttpResponseBase:
-        """Stream it.
+        """Stream it, from where a ``Range`` says.
 
         Raises:
-            Problem: 409, it is not written yet; 404, its file is gone.
+            Problem: 409, it is not written yet; 404, its file is gone; 416, it is shorter.
         """
         export = _export(request, project_id, export_id)
         if not export.is_ready:
@@ -97,18 +97,18 @@ class ExportDownloadView(APIView):
                 409, "export-not-ready", f"This export is {export.state}; there is no file."
             )
         try:
-            file = export.path.open("rb")
+            response = download(
+                export.path,
+                name=export.file_name,
+                mime=FORMATS[export.format].mime,
+                version=export.sha256,
+                wanted=request.headers.get("Range", ""),
+                if_version=request.headers.get("If-Range", ""),
+            )
         except FileNotFoundError as error:
             raise Problem(404, "not-found", "The file of this export is gone.") from error
-        response = FileResponse(
-            file,
-            as_attachment=True,
-            filename=export.file_name,
-            content_type=FORMATS[export.format].mime,
-        )
         response["Cache-Control"] = "private, no-store"
         response["Content-Security-Policy"] = "sandbox; default-src 'none'"
-        response["ETag"] = f'"{export.sha256}"'
         return response
 
 

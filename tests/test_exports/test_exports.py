@@ -197,6 +197,49 @@ def test_what_is_not_written_or_gone_is_not_downloaded(client, project):
     assert client.get(address).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("wanted", "status", "part"),
+    [
+        ("bytes=0-", 200, slice(None)),
+        ("bytes=10-", 206, slice(10, None)),
+        ("bytes=10-19", 206, slice(10, 20)),
+        ("bytes=-7", 206, slice(-7, None)),
+        ("bytes=10-999999", 206, slice(10, None)),
+        ("bytes=20-10", 200, slice(None)),
+        ("bytes=0-1,4-5", 200, slice(None)),
+        ("lines=1-2", 200, slice(None)),
+        ("bytes=-", 200, slice(None)),
+    ],
+)
+def test_a_download_goes_on_where_it_was_cut_off(client, project, wanted, status, part):
+    _, export = do(start(project, "coco"))
+    content = export.path.read_bytes()
+    address = where("export_download", project.pk, export.pk)
+
+    answer = client.get(address, headers={"Range": wanted})
+
+    assert answer.status_code == status
+    assert b"".join(answer.streaming_content) == content[part]
+    assert int(answer["Content-Length"]) == len(content[part])
+    if status == 206:
+        first = len(content[: part.start])
+        last = first + len(content[part]) - 1
+        assert answer["Content-Range"] == f"bytes {first}-{last}/{len(content)}"
+
+
+def test_a_download_of_other_bytes_begins_anew_and_one_beyond_the_end_is_refused(client, project):
+    _, export = do(start(project, "coco"))
+    address = where("export_download", project.pk, export.pk)
+    size = str(export.n_bytes)
+
+    def status(**headers):
+        return client.get(address, headers=headers).status_code
+
+    assert status(Range="bytes=5-", **{"If-Range": f'"{export.sha256}"'}) == 206
+    assert status(Range="bytes=5-", **{"If-Range": '"other"'}) == 200
+    assert status(Range=f"bytes={size}-") == status(Range="bytes=-0") == 416
+
+
 # --- Stopped and deleted ------------------------------------------------------------------------
 
 
