@@ -11,12 +11,12 @@ from collections import Counter
 import pytest
 from exports_kit import export_bytes, say, store_pictures
 from factories import class_of, make_images, make_member, make_project
-from torchvision.datasets import ImageFolder
 
 from annotator.exports.formats import FORMATS
 from annotator.exports.formats.names import folder_names, picture_name, safe_name
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.services import withdraw_annotation
+from ml.torchvision_compat import torchvision
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -322,7 +322,7 @@ def test_torchvision_reads_the_folders_and_finds_the_originals(project, labelled
 
     names = unpacked(export_bytes(project, "folders"), tmp_path)
 
-    read = ImageFolder(tmp_path)
+    read = torchvision.datasets.ImageFolder(tmp_path)
     assert read.classes == ["bird", "cat", "dog"]
     table = {row["path"]: row for row in rows_of((tmp_path / "labels.csv").read_bytes())}
     assert sorted([*table, "labels.csv"]) == sorted(names)
@@ -340,7 +340,19 @@ def test_torchvision_reads_the_folders_and_finds_the_originals(project, labelled
 
 
 def test_hostile_names_stay_inside_and_no_two_are_one_file(project, tmp_path):
-    names = ["../../up", "CON", "a/b", "Cat", "cat", "e\u0301", "\u00e9", ".hidden", "x. ", "a\\b"]
+    names = [
+        "../../up",
+        "CON",
+        "a/b",
+        "Cat",
+        "cat",
+        "e\u0301",
+        "\u00e9",
+        ".hidden",
+        "x. ",
+        "a\\b",
+        "Labels.csv",
+    ]
     author = make_member(project)
     LabelClass.objects.filter(project=project).delete()
     for position, name in enumerate(names):
@@ -374,9 +386,9 @@ def test_hostile_names_stay_inside_and_no_two_are_one_file(project, tmp_path):
         ("..", "other"),
         ("", "other"),
         ("///", "other"),
-        ("aux", "aux_"),
-        ("Com1.txt", "Com1.txt_"),
-        ("lpt¹", "lpt¹_"),
+        ("aux", "_aux"),
+        ("Com1.txt", "_Com1.txt"),
+        ("lpt¹", "_lpt¹"),
         ("console", "console"),
         ("a\u202eb\x00c", "abc"),
         ("猫" * 100, "猫" * 40),
@@ -407,7 +419,7 @@ def test_renditions_are_given_when_asked_for_and_where_others_cannot_read_the_or
 
     assert sorted(name.rpartition(".")[2] for name in mixed) == ["csv", "jpg", "png", "png", "png"]
     assert sorted(name.rpartition(".")[2] for name in asked) == ["csv", *["jpg"] * 4]
-    assert len(ImageFolder(tmp_path / "mixed").samples) == 4
+    assert len(torchvision.datasets.ImageFolder(tmp_path / "mixed").samples) == 4
 
 
 def test_hugging_face_gets_a_line_for_each_picture(project, labelled, tmp_path):

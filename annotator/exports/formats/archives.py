@@ -28,7 +28,7 @@ def write_folders(source: Source, target: IO[bytes]) -> None:
 
     Images without a label are left out: there is no folder for them.
     """
-    folders = folder_names(source.contents.classes)
+    folders = folder_names(source.contents.classes, TABLE)
     with _zip(target) as archive, _spooled() as table:
         table.write(csv_line(["path", *_facts()]).encode())
         for record in source.records():

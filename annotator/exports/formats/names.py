@@ -27,16 +27,21 @@ def safe_name(text: str, otherwise: str) -> str:
     name = re.sub(r"^\.+", "_", _shortened(name)).rstrip(". ")
     if not name.strip("_"):
         return otherwise
-    return f"{name}_" if name.partition(".")[0].strip().casefold() in RESERVED else name
+    return f"_{name}" if name.partition(".")[0].strip().casefold() in RESERVED else name
 
 
 def _shortened(name: str) -> str:
     return name.encode()[:MOST_BYTES].decode(errors="ignore").strip()
 
 
-def folder_names(classes: Iterable[dict[str, Any]]) -> dict[int, str]:
-    """Return a folder for each class id; no two differ in upper and lower case alone."""
-    taken: set[str] = set()
+def folder_names(classes: Iterable[dict[str, Any]], *others: str) -> dict[int, str]:
+    """Return a folder for each class id; no two differ in upper and lower case alone.
+
+    Args:
+        classes: with ``id`` and ``name``.
+        others: what else lies beside the folders.
+    """
+    taken = {name.casefold() for name in others}
     folders = {}
     for entry in classes:
         name = safe_name(entry["name"], f"class-{entry['id']}")
