@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "annotator.jobs",
     "annotator.labeling",
     "annotator.ingest",
+    "annotator.exports",
     "annotator.webhooks",
     "workqueue",
     "annotator.operations",
@@ -102,6 +103,8 @@ MODELS_ROOT = DATA_DIR / "models"
 BACKBONES_ROOT = DATA_DIR / "backbones"
 BACKBONE = environment.text("BACKBONE", "efficientnet_lite0")
 UPLOADS_ROOT = DATA_DIR / "uploads"
+EXPORTS_ROOT = DATA_DIR / "exports"
+EXPORT_DAYS = environment.number("EXPORT_DAYS", 14)
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [folder for folder in [BASE_DIR / "static"] if folder.is_dir()]

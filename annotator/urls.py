@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 import annotator.accounts.urls
+import annotator.exports.urls
 import annotator.ingest.urls
 import annotator.labeling.urls
 import annotator.page_urls
@@ -20,6 +21,7 @@ _api = [
     *annotator.accounts.urls.urlpatterns,
     *annotator.labeling.urls.urlpatterns,
     *annotator.ingest.urls.urlpatterns,
+    *annotator.exports.urls.urlpatterns,
     *annotator.webhooks.urls.urlpatterns,
     *workqueue.urls.urlpatterns,
     re_path(r"^.*$", no_such_route),

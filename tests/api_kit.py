@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Role, Scope, User
+from annotator.exports.models import Export
 from annotator.ingest.models import Import
 from annotator.ingest.services import start_upload
 from annotator.jobs.models import Job
@@ -89,6 +90,15 @@ def _upload(user: User, project: Project) -> Any:
 def _import(user: User, project: Project) -> int:
     upload = start_upload(project=project, user=user, file_name="a.zip", length=10)
     return Import.objects.create(project=project, upload=upload).pk
+
+
+def _export(user: User, project: Project) -> int:
+    settings.EXPORTS_ROOT.mkdir(parents=True, exist_ok=True)
+    export = Export.objects.create(project=project, format="csv")
+    export.stored_name = f"{export.key.hex}-kit.csv"
+    export.path.write_text("image_id\n")
+    export.save()
+    return export.pk
 
 
 def _invitation(user: User, project: Project) -> int:
@@ -216,6 +226,7 @@ THINGS: dict[str, Callable[[User, Project], Any]] = {
     "model_id": _model,
     "webhook_id": _webhook,
     "delivery_id": _delivery,
+    "export_id": _export,
 }
 # The same name for another thing, on one route.
 THINGS_OF_ROUTE: dict[tuple[str, str], Callable[[User, Project], Any]] = {
@@ -243,6 +254,7 @@ BODIES: dict[str, Body] = {
     "post submit": lambda user, project: {
         "lease": _lease(user, project), "class_ids": [class_of(project).pk], "key": "k",
     },
+    "post exports": lambda *_: {"format": "csv"},
     "post undo": lambda user, project: {"annotation": _undoable(user, project)},
     "post release_person": lambda user, _: {"user": user.pk},
     "patch queue_settings": lambda *_: {"batch_size": 7},

@@ -10,6 +10,7 @@ APP_NAMES = (
     "accounts",
     "api",
     "events",
+    "exports",
     "ingest",
     "jobs",
     "labeling",
@@ -23,7 +24,7 @@ APPS = [
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
     "rankings.py", "overlap.py", "restoring.py", "running.py", "self_test.py", "simulation.py",
-    "fetching.py", "outbox.py", "delivering.py",
+    "fetching.py", "outbox.py", "delivering.py", "writing.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",

@@ -24,6 +24,7 @@ TITLES = {
     412: "Changed meanwhile",
     413: "Too large",
     415: "Unsupported type",
+    416: "Not that long",
     422: "The request makes no sense here",
     428: "A condition is required",
     429: "Too many requests",

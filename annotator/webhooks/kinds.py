@@ -29,6 +29,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "predictions.deleted": "Such a model was deleted with its predictions",
         "replay.done": "A replay has ended",
     },
+    "Exports": {
+        "export.requested": "An export was asked for",
+        "export.done": "An export can be downloaded",
+        "export.failed": "An export has failed",
+        "export.cancelled": "An export was stopped",
+        "export.deleted": "An export was deleted",
+    },
     "Project and people": {
         "project.created": "The project was created",
         "project.changed": "Its name or instructions were changed",
@@ -56,7 +63,7 @@ PATTERNS = [ALL, *sorted({f"{kind.partition('.')[0]}.*" for kind in KINDS}), *KI
 # Uploads send a request per file: what comes within some seconds is one message.
 COALESCED = {"images.added"}
 
-_OBJECTS = ("image", "round", "class", "user", "invitation", "import", "replay")
+_OBJECTS = ("image", "round", "class", "user", "invitation", "import", "replay", "export")
 
 
 def is_wanted(kind: str, patterns: Iterable[str]) -> bool:

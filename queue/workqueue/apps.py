@@ -6,10 +6,12 @@ class WorkqueueConfig(AppConfig):
 
     def ready(self) -> None:
         from annotator.accounts.hooks import on_member_removed
+        from annotator.exports.hooks import on_sample_asked
         from annotator.ingest import hooks
         from annotator.jobs import registry
         from annotator.labeling import hooks as labeling_hooks
         from workqueue.requests import request_embedding
+        from workqueue.sampling import random_sample
         from workqueue.services import count_again, end_all_leases, end_leases, take_back
 
         registry.register(
@@ -26,3 +28,4 @@ class WorkqueueConfig(AppConfig):
             lambda project_id: request_embedding(project_id=project_id)
         )
         on_member_removed(end_leases)
+        on_sample_asked(random_sample)

@@ -8,6 +8,7 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from annotator.accounts import services as accounts
 from annotator.api import services as api
+from annotator.exports import services as exports
 from annotator.ingest import services as ingest
 from annotator.jobs.models import Job
 from annotator.labeling.models import Image, Project
@@ -43,6 +44,7 @@ def keep_house(*, now: datetime) -> None:
     api.forget_answers(before=now - ANSWERS_KEPT)
     accounts.forget_old_counts(before=now - COUNTS_KEPT)
     ingest.sweep_uploads(before=now - UPLOADS_KEPT)
+    exports.sweep_exports(now=now)
 
 
 def _find_lost_embeddings(now: datetime) -> None:

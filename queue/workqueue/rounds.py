@@ -30,6 +30,7 @@ from workqueue.models import (
 from workqueue.predictions import predictions_for
 from workqueue.rankings import overlap_with_former, write_ranking
 from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
+from workqueue.sampling import frame_before
 from workqueue.training import Learned, Stopwatch, learn
 
 # So that a mistake can be looked into; each network takes some megabytes.
@@ -55,7 +56,7 @@ def run_round(run: JobRun) -> None:
     run.progress(0, 4, "reading labels and embeddings")
     with watch.step("load"):
         _verify_segments(project)
-        labelled = learning.load_labelled(project, frame_before=_frame_before(project))
+        labelled = learning.load_labelled(project, frame_before=frame_before(project))
         pool = learning.load_pool(project)
         begun = learning.load_begun(project)
         predicted, lack = predictions_for(project, config, pool, labelled.class_ids)
@@ -152,11 +153,6 @@ def _verify_segments(project: Project) -> None:
         except learning.TornSegmentError:
             segment.delete()
             request_embedding(project_id=project.pk)
-
-
-def _frame_before(project: Project) -> int:
-    last = ModelVersion.objects.filter(project=project).order_by("-number").first()
-    return int(last.metrics.get("frame_until") or 0) if last else 0
 
 
 def _outlook(

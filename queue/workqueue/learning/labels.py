@@ -1,20 +1,21 @@
 """What a round works on: the pool, the labels, and which of them are a random sample."""
 
 import dataclasses
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 
+from annotator.labeling.majority import majority
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from ml import embedding_store
 from ml.arrays import BoolArray, FloatArray, IntArray
 from ml.embedding_store import Places
 from ml.ranking import LabelledView
 from ml.replay import class_counts
-from workqueue.models import Embedding, Segment, Skip
+from workqueue.models import Embedding, Segment
+from workqueue.sampling import KEEPS, first_gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ def has_begun_images(project: Project) -> bool:
 def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
     """Read the labels that count: current ones, of living images and living classes.
 
-    Where several people's labels stand for one image their majority counts; see `_majority`.
+    Where several people's labels stand for one image their majority counts.
 
     Args:
         project: whose labels.
@@ -190,28 +191,7 @@ def _labels_by_image(project: Project) -> dict[int, list[int]]:
     for pk, image_id in image_of.items():
         said.setdefault(image_id, []).append(classes[pk])
     several = project.kind == Project.Kind.SEVERAL_CLASSES
-    return {image_id: _majority(labels, several=several) for image_id, labels in said.items()}
-
-
-def _majority(labels: list[list[int]], *, several: bool) -> list[int]:
-    """Return the class ids most people chose; where people are equal the earlier label decides.
-
-    Args:
-        labels: the class ids each person chose, the earliest label first.
-        several: each class is voted on by itself; else the labels are voted on.
-    """
-    if len(labels) == 1:
-        return labels[0]
-    if not several:
-        votes = Counter(tuple(label) for label in labels)
-        most = max(votes.values())
-        return list(next(label for label, n in votes.items() if n == most))
-    votes_of_class = Counter(pk for label in labels for pk in label)
-    return [
-        pk
-        for pk, n in votes_of_class.items()
-        if 2 * n > len(labels) or (2 * n == len(labels) and pk in labels[0])
-    ]
+    return {image_id: majority(labels, several=several) for image_id, labels in said.items()}
 
 
 def _targets(labels: list[list[int]], class_ids: list[int], *, several: bool) -> Any:
@@ -229,34 +209,17 @@ def _random_sample(
 ) -> tuple[BoolArray, int]:
     """Return which labelled images are a random sample, and the newest image it stands for.
 
-    The project's random list orders all images by a hash. The images before the first one that is
-    still open are a uniform sample of the collection, whoever chose them. New images open gaps in
-    that prefix; until the exploration share has closed them, the sample of the images that were
-    there before is used, and the page says so. An image that more people are asked for has a label
-    and opens no gap.
+    New images open gaps in the beginning of the random list; until the exploration share has closed
+    them, the sample of the images that were there before is used, and the page says so. See
+    `workqueue.sampling`.
     """
     newest = (
         Image.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True).first()
     )
-    of_all = random_keys < _first_gap(project, newest or 0)
+    of_all = random_keys < first_gap(project, newest or 0)
     if not frame_before or frame_before == newest:
         return of_all, newest or 0
-    of_old = (random_keys < _first_gap(project, frame_before)) & (image_ids <= frame_before)
-    if of_all.sum() >= 0.8 * of_old.sum():
+    of_old = (random_keys < first_gap(project, frame_before)) & (image_ids <= frame_before)
+    if of_all.sum() >= KEEPS * of_old.sum():
         return of_all, newest or 0
     return of_old, frame_before
-
-
-def _first_gap(project: Project, newest: int) -> int:
-    skipped = Exists(Skip.objects.filter(image=OuterRef("pk")))
-    standing = Exists(Annotation.objects.filter(image=OuterRef("pk"), is_current=True))
-    gap = (
-        Image.objects.filter(
-            project=project, status=Image.Status.OPEN, deleted_at=None, pk__lte=newest
-        )
-        .filter(~skipped, ~standing)
-        .order_by("random_key")
-        .values_list("random_key", flat=True)
-        .first()
-    )
-    return 2**62 if gap is None else gap
