@@ -39,12 +39,24 @@ class Wanted:
 
     position: int
     file_name: str  # the address, as the report shows it
+    external_id: str = ""
 
 
 @transaction.atomic
-def start_fetching(*, project: Project, user: User, urls: list[str]) -> Import:
-    """Let a worker add the images at these addresses."""
-    import_run = Import.objects.create(project=project, urls=urls, n_entries=len(urls))
+def start_fetching(
+    *, project: Project, user: User, urls: list[str], external_ids: list[str] | None = None
+) -> Import:
+    """Let a worker add the images at these addresses.
+
+    Args:
+        project: where to.
+        user: who asks.
+        urls: the addresses.
+        external_ids: what the sender calls the image of each, empty for none.
+    """
+    import_run = Import.objects.create(
+        project=project, urls=urls, external_ids=external_ids or [], n_entries=len(urls)
+    )
     import_run.job = jobs.enqueue(
         kind="fetch",
         queue="ingest",
@@ -60,7 +72,9 @@ def run_fetch(run: JobRun) -> None:
     """Do a job of kind ``fetch``; a killed worker goes on where it was."""
     import_run = Import.objects.select_related("project").get(pk=run.params["import_id"])
     user = User.objects.get(pk=run.user_id or 0)
-    wanted = [Wanted(position, url) for position, url in enumerate(import_run.urls)]
+    ids = import_run.external_ids or [""] * len(import_run.urls)
+    named = zip(import_run.urls, ids, strict=True)
+    wanted = [Wanted(position, url, name) for position, (url, name) in enumerate(named)]
     patience = Patience()
     for position, code in import_run.entries.values_list("position", "code"):
         patience.note(import_run.urls[position], code)
@@ -99,12 +113,13 @@ def _fetch(project: Project, user: User, patience: Patience, wanted: Wanted) -> 
     if patience.is_over(url):
         reason = f"Not asked: this server did not answer {FAILURES_PER_HOST} times."
         return ImageResult(name_of(url), "refused", "unreachable", reason)
-    result = _download(project, user, url)
+    result = _download(project, user, wanted)
     patience.note(url, result.code)
     return result
 
 
-def _download(project: Project, user: User, url: str) -> ImageResult:
+def _download(project: Project, user: User, wanted: Wanted) -> ImageResult:
+    url = wanted.file_name
     limits = outbound.Limits(TOTAL_S, IDLE_S, settings.MAX_IMAGE_BYTES)
     with working_folder() as folder:
         copied = folder / "download"
@@ -113,7 +128,13 @@ def _download(project: Project, user: User, url: str) -> ImageResult:
                 outbound.download(url, target, limits=limits)
         except outbound.RefusedError as refusal:
             return ImageResult(name_of(url), "refused", refusal.code, refusal.reason)
-        return add_image(project=project, file=copied, file_name=name_of(url), user=user)
+        return add_image(
+            project=project,
+            file=copied,
+            file_name=name_of(url),
+            user=user,
+            external_id=wanted.external_id,
+        )
 
 
 def name_of(url: str) -> str:

@@ -38,6 +38,8 @@ class Import(models.Model):
         Upload, on_delete=models.CASCADE, null=True, related_name="import_run"
     )
     urls = models.JSONField(default=list)
+    # The external id of each address, empty where it has none; an empty list where none has.
+    external_ids = models.JSONField(default=list)
     job = models.OneToOneField(
         "jobs.Job", on_delete=models.SET_NULL, null=True, related_name="import_run"
     )

@@ -93,15 +93,24 @@ def _visible(text: str) -> str:
 
 
 def add_image(
-    *, project: Project, file: Path | Iterable[bytes], file_name: str, user: User
+    *,
+    project: Project,
+    file: Path | Iterable[bytes],
+    file_name: str,
+    user: User,
+    external_id: str = "",
 ) -> ImageResult:
     """Check, decode and store one picture; the same bytes in the project are the same image.
+
+    An external id stands for one image: another picture with it is refused, and so is another id
+    for a picture that has one. A picture that is here without one takes it.
 
     Args:
         project: where to.
         file: a local file, or the chunks of an upload.
         file_name: as the sender calls it; kept as text.
         user: who uploads.
+        external_id: what the sender's own system calls it, if anything.
 
     Raises:
         OSError: the disk is full or broken; nothing is left behind.
@@ -113,14 +122,16 @@ def add_image(
             sha256, n_bytes = _receive(file, source)
             known = _find(project, sha256)
             if known:
-                return _duplicate(name, known)
+                return _duplicate(name, known, external_id)
+            _refuse_taken_id(project, external_id)
             decoded = decoder_pool(settings.THREADS).decode(
                 source, folder / "display.jpg", folder / "thumbnail.jpg"
             )
+            image = _new_image(project, user, name, sha256, n_bytes, decoded)
+            image.external_id = external_id
+            return _store(image, folder)
         except RefusalError as refusal:
             return ImageResult(name, "refused", refusal.code, refusal.reason)
-        image = _new_image(project, user, name, sha256, n_bytes, decoded)
-        return _store(image, folder)
 
 
 @contextmanager
@@ -158,10 +169,38 @@ def _find(project: Project, sha256: str) -> Image | None:
     return Image.objects.filter(project=project, sha256=sha256, deleted_at=None).first()
 
 
-def _duplicate(name: str, known: Image) -> ImageResult:
+def _refuse_taken_id(project: Project, external_id: str) -> None:
+    taken = Image.objects.filter(project=project, external_id=external_id, deleted_at=None)
+    holder = taken.first() if external_id else None
+    if holder:
+        raise RefusalError(
+            "external-id-taken",
+            f"The external id “{external_id}” belongs to another picture, “{holder.file_name}”.",
+        )
+
+
+def _duplicate(name: str, known: Image, external_id: str) -> ImageResult:
+    if external_id and not known.external_id:
+        _give_id(known, external_id)
+    if external_id and known.external_id != external_id:
+        raise RefusalError(
+            "external-id-differs",
+            f"The same picture is here with the external id “{known.external_id}”.",
+        )
     return ImageResult(
         name, "duplicate", "duplicate", f"The same picture is here as “{known.file_name}”.", known
     )
+
+
+def _give_id(image: Image, external_id: str) -> None:
+    """Let an image without an external id have one, unless another one is faster."""
+    try:
+        with transaction.atomic():
+            Image.objects.filter(pk=image.pk, external_id="").update(external_id=external_id)
+    except IntegrityError:
+        _refuse_taken_id(image.project, external_id)
+        raise
+    image.refresh_from_db(fields=["external_id"])
 
 
 def _new_image(
@@ -199,8 +238,9 @@ def _store(image: Image, folder: Path) -> ImageResult:
         _forget(stored)
         known = _find(image.project, image.sha256)
         if known is None:
+            _refuse_taken_id(image.project, image.external_id)
             raise
-        return _duplicate(image.file_name, known)
+        return _duplicate(image.file_name, known, image.external_id)
     except BaseException:
         _forget(stored)
         raise

@@ -4,7 +4,7 @@ import base64
 import binascii
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from annotator.api.views import APIView
 from annotator.ingest import fetching, services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.labeling.presenters import present_image
+from annotator.labeling.serializers import ExternalIdField
 from annotator.labeling.views import body_of
 
 TUS_VERSION = "1.0.0"
@@ -42,13 +43,26 @@ class KnownIn(StrictSerializer):
     )
 
 
+class UrlIn(StrictSerializer):
+    """An address, and what the sender calls its picture."""
+
+    # What an address may be is said per address by `annotator.outbound`: one never stops the rest.
+    url = serializers.CharField(max_length=8000)
+    external_id = ExternalIdField(required=False, default="", allow_blank=True)
+
+
+class UrlField(serializers.Field[Any, Any, Any, Any]):
+    """An address alone, or with its external id."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the address and the external id."""
+        return UrlIn().run_validation(data if isinstance(data, dict) else {"url": data})
+
+
 class UrlsIn(StrictSerializer):
     """The addresses of pictures to fetch."""
 
-    # What an address may be is said per address by `annotator.outbound`: one never stops the rest.
-    urls = serializers.ListField(
-        child=serializers.CharField(max_length=8000), min_length=1, max_length=1000
-    )
+    urls = serializers.ListField(child=UrlField(), min_length=1, max_length=1000)
 
 
 class ImagesUploadView(APIView):
@@ -67,8 +81,12 @@ class ImagesUploadView(APIView):
         """
         project = access.project_for(person_of(request), project_id, Role.LEAD)
         if _is_json(request):
+            wanted = body_of(request, UrlsIn)["urls"]
             import_run = fetching.start_fetching(
-                project=project, user=person_of(request), urls=body_of(request, UrlsIn)["urls"]
+                project=project,
+                user=person_of(request),
+                urls=[entry["url"] for entry in wanted],
+                external_ids=[entry["external_id"] for entry in wanted],
             )
             return Response(_present(import_run), status=202)
         files = request.FILES.getlist("file")
@@ -85,25 +103,55 @@ class ImagesUploadView(APIView):
                 file=file.chunks(),
                 file_name=file.name or "",
                 user=person_of(request),
+                external_id=external_id,
             )
-            for file in files
+            for file, external_id in zip(files, _external_ids(request, len(files)), strict=True)
         ]
         services.note_upload(project=project, user=person_of(request), results=results)
-        return Response({"results": [_result(result) for result in results]})
+        return Response(_report(results))
+
+
+def _external_ids(request: Request, n_files: int) -> list[str]:
+    """Return what the sender calls each file: one field ``external_id`` for each, in their order.
+
+    Raises:
+        ValidationError: there are more or fewer of them than files, or one is none.
+    """
+    sent = request.data.getlist("external_id")
+    if not sent:
+        return [""] * n_files
+    if len(sent) != n_files:
+        raise serializers.ValidationError(
+            {
+                "external_id": f"Send one for each file, in their order, empty for none: these are "
+                f"{len(sent)} for {n_files} files."
+            }
+        )
+    each = serializers.ListField(child=ExternalIdField(allow_blank=True))
+    try:
+        return list(each.run_validation(list(sent)))
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({"external_id": error.detail}) from error
 
 
 def _is_json(request: Request) -> bool:
     return (request.content_type or "").partition(";")[0].strip() == StrictJSONParser.media_type
 
 
-def _result(result: services.ImageResult) -> dict[str, Any]:
-    return {
-        "file_name": result.file_name,
-        "result": result.result,
-        "code": result.code,
-        "reason": result.reason,
-        "image": present_image(result.image, None) if result.image else None,
-    }
+def _report(results: Sequence[services.ImageResult]) -> dict[str, Any]:
+    """Return what became of the files of a request; ``index`` is the place of each among them."""
+    report: dict[str, list[dict[str, Any]]] = {"created": [], "duplicates": [], "rejected": []}
+    for index, result in enumerate(results):
+        if result.image is None:
+            why = {"name": result.file_name, "code": result.code, "detail": result.reason}
+            report["rejected"].append({"index": index, **why})
+            continue
+        shown = {"index": index, **present_image(result.image, None)}
+        if result.result == "added":
+            report["created"].append(shown)
+        else:
+            report["duplicates"].append(shown | {"detail": result.reason})
+    return report
 
 
 class KnownView(APIView):

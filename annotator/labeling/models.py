@@ -108,6 +108,9 @@ class Image(models.Model):
     random_key = models.BigIntegerField(editable=False)
     sha256 = models.CharField(max_length=64)
     file_name = models.CharField(max_length=255)
+    external_id = models.CharField(
+        max_length=200, blank=True, help_text="what the sender's own system calls it"
+    )
     file_format = models.CharField(max_length=10)
     n_bytes = models.PositiveBigIntegerField()
     width = models.PositiveIntegerField()
@@ -127,7 +130,12 @@ class Image(models.Model):
                 fields=["project", "sha256"],
                 condition=Q(deleted_at__isnull=True),
                 name="same_bytes_same_image",
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["project", "external_id"],
+                condition=Q(deleted_at__isnull=True) & ~Q(external_id=""),
+                name="one_image_of_each_external_id",
+            ),
         ]
         indexes = [
             models.Index(

@@ -59,6 +59,7 @@ def present_image(
     return {
         "id": image.pk,
         "key": str(image.key),
+        "external_id": image.external_id or None,
         "file_name": image.file_name,
         "width": image.width,
         "height": image.height,
@@ -80,10 +81,12 @@ def present_annotation(annotation: Annotation) -> dict[str, Any]:
     return {
         "id": annotation.pk,
         "image_id": annotation.image_id,
+        "external_id": annotation.image.external_id or None,
         "class_ids": [region.label_class_id for region in annotation.regions.all()],
         "action": annotation.action,
         "outcome": annotation.outcome,
         "source": annotation.source,
+        "author_id": annotation.author_id,
         "author": annotation.author.shown_name,
         "served": annotation.served,
         "seconds": annotation.seconds,

@@ -30,7 +30,7 @@ from annotator.labeling.services import (
 
 
 class ImageExistsError(Exception):
-    """The same picture was uploaded again since it was deleted."""
+    """The same picture, or another with its external id, was uploaded since it was deleted."""
 
 
 def restore_project(*, project: Project, actor: User) -> int:
@@ -102,7 +102,7 @@ def restore_image(*, image: Image, actor: User) -> int:
     """Bring a deleted image back with its labels; return how many that were kept count again.
 
     Raises:
-        ImageExistsError: the same picture is in the project again.
+        ImageExistsError: the same picture, or another with its external id, is in the project.
     """
     _lock_classes(image.project_id)
     locked = Image.objects.select_for_update().get(pk=image.pk)
@@ -112,9 +112,7 @@ def restore_image(*, image: Image, actor: User) -> int:
         with transaction.atomic():
             Image.objects.filter(pk=image.pk).update(deleted_at=None)
     except IntegrityError as error:
-        raise ImageExistsError(
-            f"The picture “{image.file_name}” was uploaded again since; that copy is in use."
-        ) from error
+        raise ImageExistsError(_why_it_stays_away(image)) from error
     was_labelled = int(locked.status == Image.Status.LABELLED)
     Project.objects.filter(pk=image.project_id).update(
         n_labelled=F("n_labelled") + was_labelled,
@@ -130,6 +128,13 @@ def restore_image(*, image: Image, actor: User) -> int:
         payload={"image": image.pk, "file_name": image.file_name, "labels_recalled": n_recalled},
     )
     return n_recalled
+
+
+def _why_it_stays_away(image: Image) -> str:
+    again = Image.objects.filter(project=image.project_id, sha256=image.sha256, deleted_at=None)
+    if again.exists():
+        return f"The picture “{image.file_name}” was uploaded again since; that copy is in use."
+    return f"Another picture was uploaded with the external id “{image.external_id}” since."
 
 
 def settle_class(run: JobRun) -> None:

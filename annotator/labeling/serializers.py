@@ -11,6 +11,21 @@ from annotator.api.serializers import StrictSerializer
 from annotator.labeling.models import Image, Project
 from annotator.labeling.services import MAX_CLASSES, ClassSpec
 
+MAX_EXTERNAL_ID = 200
+
+
+class ExternalIdField(serializers.RegexField):
+    """What another system calls an image: one line of text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            r"^[^\x00-\x1f\x7f]*\Z",
+            max_length=MAX_EXTERNAL_ID,
+            error_messages={"invalid": "An external id is one line of text."},
+            **kwargs,
+        )
+
+
 ROLE_NAMES = {role.label.lower(): role for role in Role}
 
 
@@ -119,6 +134,7 @@ class ImageFilter(StrictSerializer):
     )
     # `class` is a word of the language, so the field is declared by name below.
     q = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    external_id = ExternalIdField(required=False, default="")
     agreement = serializers.ChoiceField(
         choices=[(DIFFERS, "People disagree")], required=False, default="", allow_blank=True
     )

@@ -1,5 +1,6 @@
 """Reads of the work queue."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,8 @@ from workqueue.models import (
     Skip,
 )
 
+# SQLite takes some thousand parameters a statement.
+IDS_AT_ONCE = 5_000
 OPEN_JOBS = [Job.State.QUEUED, Job.State.RUNNING]
 
 
@@ -199,6 +202,7 @@ def gallery(
     status: str = "",
     class_id: int | None = None,
     text: str = "",
+    external_id: str = "",
     disagreed: bool = False,
 ) -> QuerySet[Image]:
     """Return the project's images, filtered."""
@@ -212,9 +216,23 @@ def gallery(
         images = images.filter(pk__in=said.order_by().values("annotation__image"))
     if text:
         images = images.filter(file_name__icontains=text)
+    if external_id:
+        images = images.filter(external_id=external_id)
     if disagreed:
         images = images.filter(pk__in=_disagreed(project))
     return images
+
+
+def image_ids_of(project: Project, external_ids: Collection[str]) -> dict[str, int]:
+    """Return external id -> image id, of the project's living images."""
+    wanted = list(external_ids)
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        some = Image.objects.filter(
+            project=project, external_id__in=wanted[start : start + IDS_AT_ONCE], deleted_at=None
+        )
+        found |= dict(some.exclude(external_id="").values_list("external_id", "pk"))
+    return found
 
 
 def _disagreed(project: Project) -> QuerySet[Any, Any]:
@@ -265,7 +283,7 @@ def history_of(annotation: Annotation) -> list[Annotation]:
     """Return all its author has said of the image, the oldest first."""
     return list(
         Annotation.objects.filter(image=annotation.image_id, author=annotation.author_id)
-        .select_related("author", "due_to_class")
+        .select_related("author", "image", "due_to_class")
         .prefetch_related("regions")
         .order_by("pk")
     )
@@ -292,7 +310,7 @@ def current_annotations(images: list[Image]) -> dict[int, list[Annotation]]:
     found: dict[int, list[Annotation]] = {image.pk: [] for image in images}
     annotations = (
         Annotation.objects.filter(image__in=images, is_current=True)
-        .select_related("author")
+        .select_related("author", "image")
         .prefetch_related("regions")
         .order_by("pk")
     )

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { addressesOf, sentenceOf } from "../../static/js/upload/addresses.js";
 import { filesBelow, isZip, pathOf, readableSize } from "../../static/js/upload/folder.js";
 import { fullTable, problemLines, withoutLine } from "../../static/js/upload/report.js";
+import { outcomeOf } from "../../static/js/upload/send_image.js";
 import { UploadQueue } from "../../static/js/upload/upload_queue.js";
 
 const file = (name, size = 10) => ({ name, size, type: "" });
@@ -29,6 +30,14 @@ test("every file is sent once, some at a time, and counted by its answer", async
 
   assert.equal(most, 3);
   assert.deepEqual([counts.added, counts.duplicate, counts.done, counts.sent], [4, 1, 5, 50]);
+});
+
+test("the answer to one file says what became of it", () => {
+  const answer = { created: [], duplicates: [], rejected: [] };
+
+  assert.deepEqual(outcomeOf({ ...answer, created: [{ id: 1 }] }), { result: "added", reason: "" });
+  assert.deepEqual(outcomeOf({ ...answer, duplicates: [{ id: 1, detail: "here as a" }] }), { result: "duplicate", reason: "here as a" });
+  assert.deepEqual(outcomeOf({ ...answer, rejected: [{ name: "b", detail: "no picture" }] }), { result: "refused", reason: "no picture" });
 });
 
 test("a broken connection is tried again until it works", async () => {

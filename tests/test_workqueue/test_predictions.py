@@ -374,3 +374,81 @@ def test_the_queue_page_offers_models_that_have_predictions(project, lead, clien
     )
 
     assert b"ours &lt;b&gt; (1 image)" in client.get(page).content
+
+
+# --- Images by what the tool calls them ---------------------------------------------------------
+
+
+def call(images, *names):
+    for image, name in zip(images, names, strict=True):
+        image.external_id = name
+        image.save(update_fields=["external_id"])
+
+
+def by_external_id(*names):
+    return [{"external_id": name, "probabilities": [0.2, 0.3, 0.5]} for name in names]
+
+
+def test_predictions_name_images_by_external_id(project, lead, client_of):
+    images = make_images(project, 3)
+    call(images, "a", "b", "")
+    client = client_of(lead)
+    entries = [*by_external_id("b", "a"), {"image": images[2].pk, "probabilities": [1, 0, 0]}]
+
+    answer = put(client, project, {}, predictions=entries)
+
+    assert answer.json() == {"model": "ours", "created": 3, "updated": 0, "rejected": []}
+    where = reverse("api:predictions", args=[project.pk])
+    (found,) = client.get(where, {"external_id": "b"}).json()["results"]
+    assert (found["image_id"], found["external_id"]) == (images[1].pk, "b")
+
+
+def test_external_ids_nobody_knows_are_rejected_and_the_others_stored(project, lead, client_of):
+    (foreign,) = make_images(make_project(), 1)
+    images = make_images(project, 2)
+    call([foreign, *images], "foreign", "a", "gone")
+    images[1].deleted_at = images[1].created_at
+    images[1].save()
+
+    answer = put(
+        client_of(lead), project, {}, predictions=by_external_id("foreign", "a", "gone", "b")
+    ).json()
+
+    assert answer["created"] == 1
+    assert answer["rejected"] == [
+        {"pointer": f"/predictions/{at}/external_id", "code": "image-unknown", "external_id": name}
+        for at, name in ((0, "foreign"), (2, "gone"), (3, "b"))
+    ]
+
+
+def test_an_image_named_in_two_ways_is_here_twice(project, lead, client_of):
+    images = make_images(project, 2)
+    call(images, "a", "")
+    entries = [{"image": images[0].pk, "probabilities": [1, 0, 0]}, *by_external_id("a", "c", "c")]
+
+    answer = put(client_of(lead), project, {}, predictions=entries)
+
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == [
+        "/predictions/1",
+        "/predictions/3",
+    ]
+    assert not Prediction.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"probabilities": [1, 0, 0]},
+        {"image": 1, "external_id": "a", "probabilities": [1, 0, 0]},
+        {"external_id": "", "probabilities": [1, 0, 0]},
+        {"external_id": 1, "probabilities": [1, 0, 0]},
+        {"external_id": "x" * 201, "probabilities": [1, 0, 0]},
+        {"external_id": ["a"], "probabilities": [1, 0, 0]},
+    ],
+)
+def test_an_entry_names_its_image_in_one_way(project, lead, client_of, entry):
+    answer = put(client_of(lead), project, {}, predictions=[entry])
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/predictions/0"

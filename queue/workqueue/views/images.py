@@ -18,7 +18,7 @@ from workqueue.agreement import agreement
 class ImagesView(APIView):
     """Listing a project's images."""
 
-    parameters = ("status", "class", "q", "agreement", *PAGED)
+    parameters = ("status", "class", "q", "external_id", "agreement", *PAGED)
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
@@ -30,6 +30,7 @@ class ImagesView(APIView):
             status=wanted["status"],
             class_id=wanted["class"],
             text=wanted["q"],
+            external_id=wanted["external_id"],
             disagreed=wanted["agreement"] == ImageFilter.DIFFERS,
         )
         paging = NewestFirst()

@@ -15,6 +15,7 @@ from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
 from annotator.labeling.models import Project
+from annotator.labeling.serializers import ExternalIdField
 from annotator.labeling.views import query_of
 from workqueue import selectors, services
 from workqueue.models import ExternalModel, Prediction
@@ -27,6 +28,7 @@ class PredictionsQuery(StrictSerializer):
 
     model = serializers.CharField(max_length=80, required=False)
     image = serializers.IntegerField(min_value=1, max_value=2**63 - 1, required=False)
+    external_id = ExternalIdField(required=False)
     cursor = serializers.CharField(required=False)
     limit = serializers.CharField(required=False)
 
@@ -34,10 +36,10 @@ class PredictionsQuery(StrictSerializer):
 class PredictionsView(APIView):
     """What external models say of images."""
 
-    parameters = ("model", "image", *PAGED)
+    parameters = ("model", "image", "external_id", *PAGED)
 
     def get(self, request: Request, project_id: int) -> Response:
-        """List predictions, newest first; ``?model=`` and ``?image=`` choose some."""
+        """List predictions, newest first; ``model``, ``image`` and ``external_id`` choose some."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
         wanted = query_of(request, PredictionsQuery)
         found = Prediction.objects.filter(external_model__project=project)
@@ -45,7 +47,9 @@ class PredictionsView(APIView):
             found = found.filter(external_model__name=wanted["model"])
         if "image" in wanted:
             found = found.filter(image=wanted["image"])
-        return page_of(request, found.select_related("external_model"), _prediction)
+        if "external_id" in wanted:
+            found = found.filter(image__external_id=wanted["external_id"], image__deleted_at=None)
+        return page_of(request, found.select_related("external_model", "image"), _prediction)
 
     def put(self, request: Request, project_id: int) -> Response:
         """Store what a model says; the same again changes nothing."""
@@ -70,16 +74,14 @@ class PredictionsView(APIView):
                 "model": body["model"],
                 "created": stored.n_created,
                 "updated": stored.n_updated,
-                "rejected": [
-                    {
-                        "pointer": f"/predictions/{index}/image",
-                        "code": "image-unknown",
-                        "image": posted.image_ids[index],
-                    }
-                    for index in stored.unknown
-                ],
+                "rejected": [_rejected(index, *posted.names[index]) for index in stored.unknown],
             }
         )
+
+
+def _rejected(index: int, name: str, value: int | str) -> dict[str, Any]:
+    pointer = f"/predictions/{index}/{name}"
+    return {"pointer": pointer, "code": "image-unknown", name: value}
 
 
 class ExternalModelsView(APIView):
@@ -140,6 +142,7 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
     class_ids = prediction.external_model.class_ids
     return {
         "image_id": prediction.image_id,
+        "external_id": prediction.image.external_id or None,
         "model": prediction.external_model.name,
         "probabilities": {
             str(pk): round(float(value), 6) for pk, value in zip(class_ids, stored, strict=False)
