@@ -10,6 +10,7 @@ import tempfile
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from annotator_client import uploading
 from annotator_client.client import Client
@@ -18,7 +19,7 @@ from annotator_client.progress import Progress
 from annotator_client.project import Project
 from annotator_client.queueing import Task
 from annotator_client.results import Event, FileResult
-from annotator_client.tables import labels_of, probabilities_of
+from annotator_client.tables import Probabilities, labels_of, probabilities_of
 
 DONE, SOME_REFUSED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 STATUS_TEXT = """exit status: 0 done; 1 done, but something was refused or left over; 2 wrong
@@ -203,10 +204,10 @@ def _export(client: Client, options: argparse.Namespace) -> int:
 def _predict(client: Client, options: argparse.Namespace) -> int:
     table = probabilities_of(options.table)
     project = _project(client, options.project)
-    ids, rows, unknown = _ids_of(project, table.images, table.rows)
-    with Progress("Predict", len(ids), "images") as progress:
+    names, rows, unknown = _named_for(project, table)
+    with Progress("Predict", len(names), "images") as progress:
         done = project.predict(
-            options.model, ids, rows, classes=table.classes, on_progress=progress.add
+            options.model, names, rows, classes=table.classes, on_progress=progress.add
         )
     _say(
         f"{project.name}: {options.model} predicts {done.n_created} images for the first time, "
@@ -218,16 +219,14 @@ def _predict(client: Client, options: argparse.Namespace) -> int:
     return SOME_REFUSED if done.rejected or unknown else DONE
 
 
-def _ids_of(
-    project: Project, images: list[int] | list[str], rows: Sequence[Sequence[float]]
-) -> tuple[list[int], Sequence[Sequence[float]], int]:
-    """Return ids with their rows, and how many file names no image has."""
-    if not images or isinstance(images[0], int):
-        return [int(image) for image in images], rows, 0
+def _named_for(project: Project, table: Probabilities) -> tuple[list[int | str], Any, int]:
+    """Return what the server knows the images by, their rows, and how many file names none has."""
+    if table.kind != "file_name":
+        return list(table.images), table.rows, 0
     named = {image.file_name: image.id for image in project.images()}
-    found = [(named[str(name)], row) for name, row in zip(images, rows, strict=True)
-             if name in named]  # fmt: skip
-    return [pk for pk, _ in found], [row for _, row in found], len(images) - len(found)
+    places = [place for place, name in enumerate(table.images) if name in named]
+    ids: list[int | str] = [named[str(table.images[place])] for place in places]
+    return ids, [table.rows[place] for place in places], len(table.images) - len(places)
 
 
 def _watch(client: Client, options: argparse.Namespace) -> int:

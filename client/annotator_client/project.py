@@ -109,6 +109,7 @@ class Project:
         paths: Iterable[str | Path],
         *,
         threads: int = 4,
+        external_id: uploading.ExternalIdOf | None = None,
         on_result: uploading.OnResult | None = None,
     ) -> Uploaded:
         """Add pictures: files, and all pictures in folders.
@@ -119,12 +120,19 @@ class Project:
         Args:
             paths: files and folders.
             threads: how many requests at once.
+            external_id: what your own system calls the image of a file; empty for none. Everything
+                is sent then, and the server says what is there already.
             on_result: called for each file as soon as its result is known.
         """
         files = uploading.files_of(paths)
         address = f"{self._path}images/"
         return uploading.upload(
-            self.transport, address, files, threads=threads, on_result=on_result
+            self.transport,
+            address,
+            files,
+            threads=threads,
+            external_id=external_id,
+            on_result=on_result,
         )
 
     def images(self, **filters: str | int) -> Iterator[Image]:
@@ -140,7 +148,7 @@ class Project:
     def predict(
         self,
         model: str,
-        images: Sequence[int],
+        images: Sequence[int | str],
         probabilities: Table,
         *,
         classes: Sequence[str | int] | None = None,
@@ -150,7 +158,7 @@ class Project:
 
         Args:
             model: its name.
-            images: their ids.
+            images: their ids, or their external ids.
             probabilities: a row for each image, a column for each class.
             classes: names or ids of the columns; the project's classes in order if left out.
             on_progress: called with the number of images of each request that was answered.
@@ -166,24 +174,24 @@ class Project:
         if classes is not None:
             columns = [self.class_id(entry) for entry in classes]
         step = max(min(IMAGES_AT_ONCE, NUMBERS_AT_ONCE // max(len(columns), 1)), 1)
-        created, updated, rejected = 0, 0, list[int]()
+        created, updated, rejected = 0, 0, list[int | str]()
         for start in range(0, len(images), step):
-            ids = [int(image) for image in images[start : start + step]]
+            names = images[start : start + step]
             rows = _plain(probabilities[start : start + step])
             body = {
                 "model": model,
                 "class_ids": columns,
                 "predictions": [
-                    {"image": image, "probabilities": row}
-                    for image, row in zip(ids, rows, strict=True)
+                    {**_named(image), "probabilities": row}
+                    for image, row in zip(names, rows, strict=True)
                 ],
             }
             answer = self.transport.write("PUT", f"{self._path}predictions/", body)
             created += answer["created"]
             updated += answer["updated"]
-            rejected += [entry["image"] for entry in answer["rejected"]]
+            rejected += [_name_in(entry) for entry in answer["rejected"]]
             if on_progress:
-                on_progress(len(ids))
+                on_progress(len(names))
         return Predicted(created, updated, rejected)
 
     # The queue
@@ -372,3 +380,12 @@ def _plain(rows: Any) -> list[list[float]]:
     """Return rows as lists; arrays of numpy and the like know how."""
     plain: list[list[float]] = rows.tolist() if hasattr(rows, "tolist") else [*map(list, rows)]
     return plain
+
+
+def _named(image: int | str) -> dict[str, int | str]:
+    return {"external_id": image} if isinstance(image, str) else {"image": int(image)}
+
+
+def _name_in(rejected: dict[str, Any]) -> int | str:
+    name: int | str = rejected["image"] if "image" in rejected else rejected["external_id"]
+    return name

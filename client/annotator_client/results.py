@@ -89,7 +89,8 @@ class Annotation:
     author: str
     seconds: float | None
     created_at: datetime
-    served: dict[str, Any] | None = None
+    external_id: str | None
+    served: dict[str, Any] | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class Image:
     display_url: str
     thumbnail_url: str
     original_url: str
+    external_id: str | None
     annotations: list[Annotation]
 
 
@@ -231,12 +233,12 @@ class Predicted:
     Attributes:
         n_created: images the model had said nothing of before.
         n_updated: images whose former prediction was replaced.
-        rejected: ids of images that are not in the project.
+        rejected: what was posted for images that are not in the project: their ids.
     """
 
     n_created: int
     n_updated: int
-    rejected: list[int]
+    rejected: list[int | str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,9 +8,13 @@ from typing import Any
 
 from annotator_client.errors import AnnotatorError
 
-IMAGE_COLUMNS = ("image", "image_id", "id")
 NAME_COLUMNS = ("file_name", "file", "filename")
 CLASS_COLUMNS = ("class", "label")
+# What an image may be named by.
+KIND_OF = {
+    "image": "id", "image_id": "id", "id": "id", "external_id": "external_id",
+    **dict.fromkeys(NAME_COLUMNS, "file_name"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,13 @@ class Probabilities:
     """What a file says of images.
 
     Attributes:
-        images: their ids or their file names.
+        kind: what the images are named by: ``id``, ``external_id`` or ``file_name``.
+        images: their names of that kind.
         classes: the names of the columns.
         rows: a row for each image.
     """
 
+    kind: str
     images: list[int] | list[str]
     classes: list[str]
     rows: Any
@@ -47,8 +53,9 @@ def labels_of(path: Path) -> dict[str, list[str]]:
 def probabilities_of(path: Path) -> Probabilities:
     """Return the probabilities of a CSV or NPZ file.
 
-    A CSV has a column ``image`` (id) or ``file_name``, and one for each class, named like it. An
-    NPZ has the arrays ``images`` or ``file_names``, ``classes`` and ``probabilities``.
+    A CSV has a column ``image`` (id), ``external_id`` or ``file_name``, and one for each class,
+    named like it. An NPZ has the arrays ``images``, ``external_ids`` or ``file_names``, and
+    ``classes`` and ``probabilities``.
 
     Raises:
         AnnotatorError: the file cannot be read, or is something else.
@@ -60,16 +67,16 @@ def probabilities_of(path: Path) -> Probabilities:
 
 def _of_csv(path: Path) -> Probabilities:
     reader = _reader(path)
-    column = _column(reader, (*IMAGE_COLUMNS, *NAME_COLUMNS), path)
+    column = _column(reader, tuple(KIND_OF), path)
     classes = [name for name in reader.fieldnames or [] if name != column]
     names: list[str] = []
     rows: list[list[float]] = []
     for number, row in enumerate(reader, 2):
         names.append(row[column])
         rows.append(list(_numbers((row[name] for name in classes), path, number)))
-    if column in NAME_COLUMNS:
-        return Probabilities(names, classes, rows)
-    return Probabilities([_whole(name, path) for name in names], classes, rows)
+    kind = KIND_OF[column]
+    images = [_whole(name, path) for name in names] if kind == "id" else names
+    return Probabilities(kind, images, classes, rows)
 
 
 def _numbers(texts: Iterable[str | None], path: Path, line: int) -> Iterator[float]:
@@ -98,13 +105,14 @@ def _of_npz(path: Path) -> Probabilities:
         ) from error
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            key = "images" if "images" in arrays else "file_names"
-            images, rows = arrays[key].tolist(), arrays["probabilities"]
-            return Probabilities(images, [str(name) for name in arrays["classes"]], rows)
+            kinds = {"images": "id", "external_ids": "external_id", "file_names": "file_name"}
+            key = next((name for name in kinds if name in arrays), "images")
+            classes = [str(name) for name in arrays["classes"]]
+            return Probabilities(kinds[key], arrays[key].tolist(), classes, arrays["probabilities"])
     except (OSError, ValueError, KeyError) as error:
         raise AnnotatorError(
-            f"{path} is no NPZ file with the arrays images (or file_names), classes and "
-            f"probabilities ({error})."
+            f"{path} is no NPZ file with the arrays images (or external_ids, or file_names), "
+            f"classes and probabilities ({error})."
         ) from error
 
 

@@ -62,6 +62,7 @@ class Transport:
         json: Any = None,
         params: Mapping[str, Any] | None = None,
         files: Files | None = None,
+        fields: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> httpx.Response:
         """Send a request until it is answered.
@@ -71,7 +72,8 @@ class Transport:
             path: below ``/api/v1/``, or from the root of the server.
             json: the body.
             params: what follows the question mark.
-            files: the parts of a multipart body.
+            files: the files of a multipart body.
+            fields: its other fields.
             key: the idempotency key of a write; a new one if it is left out.
 
         Raises:
@@ -80,7 +82,7 @@ class Transport:
         """
         headers = {"Idempotency-Key": key or uuid.uuid4().hex} if method in WRITES else {}
         request = self._http.build_request(
-            method, path, json=json, params=params, files=files, headers=headers
+            method, path, json=json, params=params, files=files, data=fields, headers=headers
         )
         request.read()  # so that the body can be sent again
         deadline = time.monotonic() + self._patience_s

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from annotator_client.errors import AnnotatorError, InvalidRequestError
 from annotator_client.results import FileResult, Image, Uploaded, result_of
-from annotator_client.transport import Transport
+from annotator_client.transport import Files, Transport
 
 # Taken from a folder; a file that is named itself is sent whatever it is called.
 PICTURES = {
@@ -17,9 +18,9 @@ PICTURES = {
 ASKED_AT_ONCE = 1000
 SENT_AT_ONCE = 16
 BYTES_AT_ONCE = 8 * 1024**2
-RESULTS = {"added": "created", "duplicate": "duplicate", "refused": "rejected"}
 
 OnResult = Callable[[FileResult], None]
+ExternalIdOf = Callable[[Path], str]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def upload(
     files: Sequence[Path],
     *,
     threads: int,
+    external_id: ExternalIdOf | None = None,
     on_result: OnResult | None = None,
 ) -> Uploaded:
     """Send the files the server does not have, and return what became of each.
@@ -70,9 +72,10 @@ def upload(
         address: ``projects/{id}/images/``.
         files: what to send; the same bytes twice are sent once.
         threads: how many requests at once.
+        external_id: what another system calls the image of a file; empty for none.
         on_result: called for each file as soon as its result is known.
     """
-    run = _Upload(transport, address, on_result or (lambda _: None))
+    run = _Upload(transport, address, external_id, on_result or (lambda _: None))
     pool = ThreadPoolExecutor(max_workers=max(threads, 1), thread_name_prefix="annotator-upload")
     try:
         for start in range(0, len(files), ASKED_AT_ONCE):
@@ -85,9 +88,16 @@ def upload(
 class _Upload:
     """One upload under way."""
 
-    def __init__(self, transport: Transport, address: str, on_result: OnResult) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        address: str,
+        external_id: ExternalIdOf | None,
+        on_result: OnResult,
+    ) -> None:
         self.results: dict[int, FileResult] = {}
         self._transport, self._address, self._on_result = transport, address, on_result
+        self._external_id = external_id
         self._place_of: dict[str, int] = {}
 
     def send(self, files: list[tuple[int, Path]], pool: ThreadPoolExecutor) -> None:
@@ -130,14 +140,17 @@ class _Upload:
         return FileResult(file.path, result, first.image, first.code, first.reason)
 
     def _known(self, hashes: list[str]) -> set[str]:
-        if not hashes:
+        # With names of another system everything is sent: only the server can say whether they fit.
+        if not hashes or self._external_id:
             return set()
         asked = {"sha256": hashes}
         return set(self._transport.write("POST", f"{self._address}known/", asked)["known"])
 
     def _send(self, files: list[_Hashed]) -> list[tuple[int, FileResult]]:
         """Send one request; where it is refused as a whole, each file by itself."""
-        parts, sent, results = [], [], []
+        parts: Files = []
+        sent: list[_Hashed] = []
+        results: list[tuple[int, FileResult]] = []
         for file in files:
             try:
                 parts.append(("file", (_sent_name(file.path), file.path.read_bytes())))
@@ -147,16 +160,21 @@ class _Upload:
         if not sent:
             return results
         try:
-            answer = self._transport.send("POST", self._address, files=parts).json()["results"]
+            answer = self._transport.send(
+                "POST", self._address, files=parts, fields=self._fields(sent)
+            ).json()
+            found = list(_results(sent, answer))
         except InvalidRequestError as error:
-            if len(sent) == 1:
-                refused = FileResult(sent[0].path, "rejected", None, error.code, error.detail)
-                return [*results, (sent[0].place, refused)]
-            answer = []
-        if len(answer) != len(sent):
-            return results + [entry for file in sent for entry in self._send([file])]
-        pairs = zip(sent, answer, strict=True)
-        return results + [(file.place, _result(file.path, data)) for file, data in pairs]
+            refused = FileResult(sent[0].path, "rejected", None, error.code, error.detail)
+            found = [(sent[0].place, refused)]
+        if len(sent) > 1 and len(found) < len(sent):
+            found = [entry for file in sent for entry in self._send([file])]
+        return results + found
+
+    def _fields(self, files: list[_Hashed]) -> dict[str, list[str]]:
+        if self._external_id is None:
+            return {}
+        return {"external_id": [self._external_id(file.path) for file in files]}
 
 
 def _hash(place: int, path: Path) -> _Hashed | tuple[int, FileResult]:
@@ -193,12 +211,13 @@ def _sent_name(path: Path) -> str:
     return "".join(letter for letter in text if letter.isprintable()) or "unnamed"
 
 
-def _result(path: Path, data: dict[str, object]) -> FileResult:
-    image = data["image"]
-    return FileResult(
-        path,
-        RESULTS[str(data["result"])],
-        result_of(Image, image) if isinstance(image, dict) else None,
-        str(data["code"] or ""),
-        str(data["reason"] or ""),
-    )
+def _results(
+    files: Sequence[_Hashed], answer: dict[str, list[dict[str, Any]]]
+) -> Iterator[tuple[int, FileResult]]:
+    for result, rows in (("created", "created"), ("duplicate", "duplicates")):
+        for row in answer[rows]:
+            file = files[row["index"]]
+            yield file.place, FileResult(file.path, result, result_of(Image, row))
+    for row in answer["rejected"]:
+        file = files[row["index"]]
+        yield file.place, FileResult(file.path, "rejected", None, row["code"], row["detail"])
