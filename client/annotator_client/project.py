@@ -304,31 +304,38 @@ class Project:
     # Exports
 
     def export(
-        self, format_: str = "csv", to: str | Path | None = None, *, timeout_s: float = WAIT_S
+        self,
+        file_format: str = "csv",
+        to: str | Path | None = None,
+        *,
+        timeout_s: float = WAIT_S,
+        **options: Any,
     ) -> Path:
         """Let the server write a file of the labels, and download it.
 
         Args:
-            format_: ``csv``, ``coco`` and the others of docs/api.md.
+            file_format: ``csv``, ``coco`` and the others of docs/api.md.
             to: the file to write; in this folder under the server's name if left out.
             timeout_s: how long the server may write.
+            **options: which images, and what of them, as docs/api.md has it.
 
         Raises:
             AnnotatorError: the export failed.
             WaitedTooLongError: it is not written in that time.
         """
-        made = self.transport.write("POST", f"{self._path}exports/", {"format": format_})
+        wanted = {"format": file_format, **options}
+        made = self.transport.write("POST", f"{self._path}exports/", wanted)
         path = f"{self._path}exports/{made['id']}/"
 
         def written() -> dict[str, Any] | None:
             found: dict[str, Any] = self.transport.get(path)
-            return found if found["state"] in {"done", "failed"} else None
+            return None if found["state"] in {"queued", "running"} else found
 
         ended = self._wait("the export", written, timeout_s)
-        if ended["state"] == "failed":
-            raise AnnotatorError(f"The export has failed: {ended['error']}")
+        if ended["state"] != "done":
+            raise AnnotatorError(f"The export has {ended['state']}: {ended['error']}")
         target = Path(to) if to is not None else Path(Path(ended["file_name"]).name)
-        self.transport.download(ended["url"], target, sha256=ended["sha256"])
+        self.transport.download(ended["download_url"], target, sha256=ended["sha256"])
         return target
 
     # What happens

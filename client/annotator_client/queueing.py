@@ -28,8 +28,12 @@ ClassNames = str | int | Sequence[str | int]
 class Labels(Protocol):
     """What a task needs of its project."""
 
-    id: int
     transport: "Transport"
+
+    @property
+    def id(self) -> int:
+        """The number of the project."""
+        ...
 
     def class_id(self, name: str | int) -> int:
         """Return the id of a class that is given by its name or its id."""

@@ -16,16 +16,14 @@ Result = TypeVar("Result")
 
 def result_of(kind: type[Result], data: dict[str, Any]) -> Result:
     """Return the data of an answer as a dataclass, with times as ``datetime``."""
-    return kind(**{name: convert(data.get(name)) for name, convert in _converters(kind)})
+    converters = _converters(kind)  # type: ignore[arg-type]  # a class can be hashed
+    return kind(**{name: convert(data.get(name)) for name, convert in converters})
 
 
 @cache
-def _converters(kind: type) -> list[tuple[str, Callable[[Any], Any]]]:
+def _converters(kind: Any) -> list[tuple[str, Callable[[Any], Any]]]:
     hints = get_type_hints(kind)
-    return [
-        (field.name, _converter(hints[field.name]))
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-    ]
+    return [(field.name, _converter(hints[field.name])) for field in dataclasses.fields(kind)]
 
 
 def _converter(hint: Any) -> Callable[[Any], Any]:
@@ -35,8 +33,10 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
         return _time
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return lambda data: None if data is None else result_of(hint, data)
-    if get_origin(hint) is list and dataclasses.is_dataclass(inner := get_args(hint)[0]):
-        return lambda rows: [result_of(inner, row) for row in rows or []]
+    if get_origin(hint) is list:
+        (inner,) = get_args(hint)
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            return lambda rows: [result_of(inner, row) for row in rows or []]
     return _as_it_is
 
 
