@@ -20,6 +20,7 @@ from annotator_client.project import Project
 from annotator_client.queueing import Task
 from annotator_client.results import Event, FileResult
 from annotator_client.tables import Probabilities, labels_of, probabilities_of
+from annotator_client.transport import PATIENCE_S
 
 DONE, SOME_REFUSED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 STATUS_TEXT = """exit status: 0 done; 1 done, but something was refused or left over; 2 wrong
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     options = _parser().parse_args(arguments)
     try:
-        with Client(options.url, options.token) as client:
+        with Client(options.url, options.token, patience_s=options.patience) as client:
             run: Callable[[Client, argparse.Namespace], int] = options.run
             return run(client, options)
     except NotSignedInError:
@@ -61,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", default="", help="of the server; or ANNOTATOR_URL")
     parser.add_argument("--token", default="", help="better in ANNOTATOR_TOKEN: others see options")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, metavar="SECONDS",
+        help=f"how long a server that is away or busy is tried again ({PATIENCE_S:g})",
+    )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listed = commands.add_parser("projects", help="list your projects")

@@ -276,6 +276,8 @@ class Project:
     def order_by(self, model: str, *, timeout_s: float = WAIT_S) -> Round:
         """Let the predictions of a model of your own order the queue, from now on.
 
+        Waits until every image can be ranked, and for the round that ranks them.
+
         Args:
             model: whose predictions were posted; empty: the model trained here.
             timeout_s: how long to wait for the new order.
@@ -283,6 +285,7 @@ class Project:
         Returns:
             The round that made the order.
         """
+        self.wait_until_embedded(timeout_s=timeout_s)
         self.change_settings(predictions_from=model)
         return self.run_round(timeout_s=timeout_s)
 

@@ -1,4 +1,4 @@
-"""bot.py FOLDER (a sub-folder of pictures for each class), with ANNOTATOR_URL and ANNOTATOR_TOKEN."""
+"""bot.py FOLDER: one sub-folder of pictures a class; needs ANNOTATOR_URL and ANNOTATOR_TOKEN."""
 
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -31,11 +31,9 @@ with Client() as client, HTTPServer(("127.0.0.1", 0), Hook) as receiver:
     likeness = np.exp(-np.linalg.norm(flat[:, None] - centres, axis=2))
     project.predict("colours", list(truth), likeness / likeness.sum(axis=1, keepdims=True))
     project.change_settings(heuristic="margin", exploration_share=0, batch_size=10_000)
-    project.wait_until_embedded()
     project.order_by("colours")
     for task in project.queue():  # the most uncertain image first
         task.submit(truth[task.image.id])
-        print(task.image.id, task.why.position, task.why.score)
     hook = project.create_webhook(f"http://127.0.0.1:{receiver.server_port}/", ["round.done"])
     print("round", project.run_round().number, "done")
     receiver.handle_request()

@@ -206,10 +206,10 @@ def test_wrong_options_are_a_status_of_their_own_and_the_help_names_them(run):
     assert "exit status: 0 done" in told
 
 
-def test_a_server_that_is_away_is_told(monkeypatch, capsys):
-    monkeypatch.setattr("annotator_client.client.PATIENCE_S", 0)
+def test_a_server_that_is_away_is_told(capsys):
+    address = f"http://127.0.0.1:{free_port()}"
 
-    code = cli.main(["--url", f"http://127.0.0.1:{free_port()}", "--token", "x", "projects"])
+    code = cli.main(["--url", address, "--token", "x", "--patience", "0", "projects"])
 
     assert code == 3
     assert "does not answer" in capsys.readouterr().err
