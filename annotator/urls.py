@@ -10,12 +10,13 @@ import annotator.webhooks.urls
 import workqueue.urls
 from annotator import health
 from annotator.api.fallback import no_such_route
-from annotator.api.images import ImagesView
+from annotator.api.images import ImagesView, ImageView
 from annotator.labeling.files import image_file
 
 _api = [
-    # One address, two apps: uploading is ingest's, listing is the queue's.
+    # One address, two apps: the queue shows (it knows the ranks), the apps below change.
     path("projects/<id:project_id>/images/", ImagesView.as_view(), name="images"),
+    path("projects/<id:project_id>/images/<id:image_id>/", ImageView.as_view(), name="image"),
     *annotator.accounts.urls.urlpatterns,
     *annotator.labeling.urls.urlpatterns,
     *annotator.ingest.urls.urlpatterns,

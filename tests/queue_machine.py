@@ -335,6 +335,46 @@ class QueueMachine(RuleBasedStateMachine):
             if held.person == person:
                 held.is_live = False
 
+    @rule(person=PEOPLE, which=ANY, cls=CLASSES)
+    def labels_outside_the_queue(self, person: int, which: int, cls: int) -> None:
+        """Any image: held by the person, by somebody else, by nobody, labelled or deleted."""
+        image = pick(self.images.values(), which)
+        lease = next((held for held in self.live(image) if held.person == person), None)
+        try:
+            label = services.label_image(
+                user=self.people[person],
+                project=self.project,
+                image_id=image.pk,
+                class_ids=[self.classes[cls]],
+                now=self.now,
+            )
+        except services.ImageGoneError:
+            assert not image.is_alive, "Q-11: a label is refused"
+            return
+        except labeling.InvalidClassesError:
+            assert self.classes[cls] in self.deleted_classes, "Q-11: a label is refused"
+            return
+        assert image.is_alive, "Q-11: a deleted image was labelled"
+        assert self.classes[cls] not in self.deleted_classes, "Q-11: a deleted class was given"
+        if person in image.said:
+            outcome = "accepted"
+        elif image.has_enough:
+            outcome = "second"
+        elif lease:
+            outcome = "late" if lease.until <= self.now else "accepted"
+        else:
+            has_room = self.has_room(image, person, even_expired=True)
+            outcome = "accepted" if has_room else "late"
+        assert label.outcome == outcome, f"Q-06: {label.outcome}"
+        self.history.append(label.pk)
+        self.events["annotation.created"] += 1
+        image.hear(person)
+        if person not in image.said and outcome != "second":
+            self.since_round += 1
+            image.counts_for_round.add(person)
+        image.said[person] = (label.pk, self.classes[cls])
+        self.end_leases_of(image, person)
+
     @rule(person=PEOPLE, cls=CLASSES)
     def labels_after_being_removed(self, person: int, cls: int) -> None:
         for lease in self.claim(person, "a", 1)[:1]:

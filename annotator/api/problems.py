@@ -100,6 +100,27 @@ def body_of(problem: Problem, request: Request | HttpRequest) -> dict[str, Any]:
     return body
 
 
+def outcome_of(error: Problem | exceptions.ValidationError) -> dict[str, Any]:
+    """Return what an answer about many things says of one that was refused."""
+    problem = error if isinstance(error, Problem) else _of_fields(error)
+    outcome: dict[str, Any] = {
+        "status": problem.status_code,
+        "code": problem.code,
+        "detail": str(problem.detail),
+    }
+    return outcome | ({"errors": problem.errors} if problem.errors else {})
+
+
+def _of_fields(error: exceptions.ValidationError) -> Problem:
+    errors = list(_pointers(error.detail, ""))
+    return Problem(
+        400,
+        "validation-error",
+        errors[0]["message"] if len(errors) == 1 else "Some fields are not valid.",
+        errors,
+    )
+
+
 def _as_problem(error: Exception) -> Problem | None:
     if isinstance(error, Problem):
         return error
@@ -108,13 +129,7 @@ def _as_problem(error: Exception) -> Problem | None:
     if isinstance(error, DjangoPermissionDenied):
         return Problem(403, "forbidden", str(error) or "You may not do this.")
     if isinstance(error, exceptions.ValidationError):
-        errors = list(_pointers(error.detail, ""))
-        return Problem(
-            400,
-            "validation-error",
-            errors[0]["message"] if len(errors) == 1 else "Some fields are not valid.",
-            errors,
-        )
+        return _of_fields(error)
     if isinstance(error, exceptions.APIException) and error.status_code in FRAMEWORK_CODES:
         return Problem(error.status_code, FRAMEWORK_CODES[error.status_code], str(error.detail))
     if _is_full(error):

@@ -135,6 +135,12 @@ class ImageFilter(StrictSerializer):
     # `class` is a word of the language, so the field is declared by name below.
     q = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     external_id = ExternalIdField(required=False, default="")
+    annotator = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ID, required=False, default=None
+    )
+    score_min = serializers.FloatField(min_value=0, max_value=1, required=False, default=None)
+    score_max = serializers.FloatField(min_value=0, max_value=1, required=False, default=None)
+    uploaded_after = serializers.DateTimeField(required=False, default=None)
     agreement = serializers.ChoiceField(
         choices=[(DIFFERS, "People disagree")], required=False, default="", allow_blank=True
     )

@@ -527,6 +527,17 @@ def check_classes(project: Project, class_ids: Sequence[int]) -> list[LabelClass
     return [classes[pk] for pk in wanted]
 
 
+def refuse_deleted(classes: Sequence[LabelClass]) -> None:
+    """See that none of the classes was deleted.
+
+    Raises:
+        InvalidClassesError: one was.
+    """
+    deleted = [entry.name for entry in classes if entry.deleted_at]
+    if deleted:
+        raise InvalidClassesError(f"The class “{deleted[0]}” was deleted; choose another.")
+
+
 def _append(
     *, classes: Sequence[LabelClass], replaces: Annotation | None, **fields: Any
 ) -> Annotation:
@@ -556,9 +567,7 @@ def edit_annotation(*, annotation: Annotation, actor: User, class_ids: Sequence[
     current = Annotation.objects.get(pk=annotation.pk)
     if not current.is_current:
         raise StaleAnnotationError(current_of(current))
-    deleted = [entry.name for entry in classes if entry.deleted_at]
-    if deleted:
-        raise InvalidClassesError(f"The class “{deleted[0]}” was deleted; choose another.")
+    refuse_deleted(classes)
     edited = _append(
         image=image,
         author=current.author,

@@ -34,7 +34,6 @@ urlpatterns = [
         views.ImageRestoreView.as_view(),
         name="image_restore",
     ),
-    path("projects/<id:project_id>/images/<id:image_id>/", views.ImageView.as_view(), name="image"),
     path("projects/<id:project_id>/members/", views.MembersView.as_view(), name="members"),
     path(
         "projects/<id:project_id>/members/<id:user_id>/",

@@ -227,8 +227,8 @@ def _class(
     )
 
 
-class ImageView(APIView):
-    """One image of a project."""
+class ImageDeleteView(APIView):
+    """Taking an image out of a project."""
 
     def delete(self, request: Request, project_id: int, image_id: int) -> Response:
         """Take it out of the project; its labels stay in the history."""

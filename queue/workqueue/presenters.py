@@ -167,6 +167,8 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
             "The model knows too little to choose yet: this image is typical of a part of the "
             "collection that has no labels so far."
         )
+    if served.get("kind") == "direct":
+        return "You labelled this image outside the queue."
     if served.get("kind") != "heuristic":
         return "Not ranked yet: served in random order until the next ranking."
     place = f"Number {served['position']} of {served['n_candidates']:,} ranked images"
@@ -413,6 +415,13 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
     }
 
 
+def present_place(ranked: RankedImage, project: Project) -> dict[str, Any]:
+    """Return where an image stands in a ranking, without the image."""
+    shown = present_position(ranked, classes_of(project))
+    del shown["image"]
+    return {"ranking": ranked.ranking.number, **shown}
+
+
 def present_holding(lease: Lease) -> dict[str, Any]:
     """Return who holds an image since when and until when, for a lead."""
     return {
@@ -448,6 +457,15 @@ def present_history(rows: Iterable[Annotation], by: dict[int, str]) -> list[dict
         }
         for row in rows
     ]
+
+
+def present_row(annotation: Annotation) -> dict[str, Any]:
+    """Return one row of the history, and whether it stands."""
+    return {
+        **present_annotation(annotation),
+        "is_current": annotation.is_current,
+        "replaces": annotation.replaces_id,
+    }
 
 
 def present_kept(annotation: Annotation) -> dict[str, Any]:

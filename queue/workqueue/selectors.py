@@ -203,9 +203,24 @@ def gallery(
     class_id: int | None = None,
     text: str = "",
     external_id: str = "",
+    annotator_id: int | None = None,
+    scores: tuple[float | None, float | None] = (None, None),
+    uploaded_after: datetime | None = None,
     disagreed: bool = False,
 ) -> QuerySet[Image]:
-    """Return the project's images, filtered."""
+    """Return the project's images, filtered.
+
+    Args:
+        project: whose images.
+        status: open, labelled or deleted; deleted ones are never among the others.
+        class_id: a class somebody says of them now.
+        text: a part of the file name.
+        external_id: what their sender calls them.
+        annotator_id: who has labelled them.
+        scores: the least and the greatest score in the current ranking; None is no limit.
+        uploaded_after: the time.
+        disagreed: whether people say different classes of them.
+    """
     is_deleted = status == Image.DELETED
     images = Image.objects.filter(project=project, deleted_at__isnull=not is_deleted)
     if status and not is_deleted:
@@ -218,9 +233,37 @@ def gallery(
         images = images.filter(file_name__icontains=text)
     if external_id:
         images = images.filter(external_id=external_id)
+    if annotator_id is not None:
+        theirs = Annotation.objects.filter(author=annotator_id, is_current=True)
+        images = images.filter(pk__in=theirs.order_by().values("image"))
+    if scores != (None, None):
+        images = images.filter(pk__in=_scored(project, *scores))
+    if uploaded_after is not None:
+        images = images.filter(created_at__gt=uploaded_after)
     if disagreed:
         images = images.filter(pk__in=_disagreed(project))
     return images
+
+
+def _scored(project: Project, least: float | None, greatest: float | None) -> QuerySet[Any, Any]:
+    """Return the images of the current ranking with a score in the range.
+
+    What was drawn at random shows no score, so it has none here.
+    """
+    ranked = RankedImage.objects.filter(
+        ranking=queue_state(project).ranking_id, explored=False, score__isnull=False
+    )
+    if least is not None:
+        ranked = ranked.filter(score__gte=least)
+    if greatest is not None:
+        ranked = ranked.filter(score__lte=greatest)
+    return ranked.order_by().values("image")
+
+
+def place_of(project: Project, image: Image) -> RankedImage | None:
+    """Return the image's position in the current ranking, if it has one."""
+    ranked = RankedImage.objects.filter(ranking=queue_state(project).ranking_id, image=image)
+    return ranked.select_related("image", "ranking__model_version").first()
 
 
 def image_ids_of(project: Project, external_ids: Collection[str]) -> dict[str, int]:
@@ -277,6 +320,34 @@ def labels_kept_unused(project: Project) -> QuerySet[Annotation]:
         .prefetch_related("regions__label_class")
         .order_by("-pk")
     )
+
+
+def annotations_of(project: Project, wanted: dict[str, Any]) -> QuerySet[Annotation]:
+    """Return what people said of a project's images, the newest first.
+
+    Args:
+        project: whose images.
+        wanted: what is chosen by: ``image``, ``external_id``, ``annotator``, ``class``, ``since``
+            and whether ``current`` ones only.
+    """
+    # From the labels to their images, newest first: the other way round all would be sorted for
+    # each page.
+    theirs = Image.objects.filter(pk=OuterRef("image"), project=project, deleted_at=None)
+    if "external_id" in wanted:
+        theirs = theirs.filter(external_id=wanted["external_id"])
+    found = Annotation.objects.filter(Exists(theirs))
+    if wanted["current"] == "true":
+        found = found.filter(is_current=True)
+    if "image" in wanted:
+        found = found.filter(image=wanted["image"])
+    if "annotator" in wanted:
+        found = found.filter(author=wanted["annotator"])
+    if "since" in wanted:
+        found = found.filter(created_at__gte=wanted["since"])
+    if "class" in wanted:
+        said = AnnotationRegion.objects.filter(label_class=wanted["class"])
+        found = found.filter(pk__in=said.order_by().values("annotation"))
+    return found.select_related("author", "image").prefetch_related("regions").order_by("-pk")
 
 
 def history_of(annotation: Annotation) -> list[Annotation]:

@@ -4,12 +4,16 @@ from typing import Any
 
 from rest_framework import serializers
 
+from annotator.api.converters import LARGEST_ID
 from annotator.api.serializers import StrictSerializer
 from annotator.labeling.models import MOST_ANNOTATORS
+from annotator.labeling.serializers import ExternalIdField
 from workqueue.models import ExternalModel, QueueSettings, Skip
 from workqueue.services import MAX_CLAIM
 
 LONGEST_S = 86_400.0
+MOST_SUBMITTED = 100
+KEY = r"^[\x21-\x7e]{1,80}\Z"
 # They ask several heads, or one head about altered embeddings (ml.heuristics, takes_predictions).
 ASK_OUR_HEADS = {"variation_ratio", "bald", "drop_query"}
 
@@ -29,13 +33,63 @@ class SubmitIn(StrictSerializer):
     """A label."""
 
     lease = serializers.UUIDField()
-    class_ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=1000)
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID), max_length=1000
+    )
     seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
-    key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+    key = serializers.RegexField(KEY, required=False)
 
     def validate_seconds(self, value: float | None) -> float | None:
         """Cap the time on screen: a tab left open over night must not lose its label."""
         return None if value is None else min(value, LONGEST_S)
+
+
+class LabelOfManyIn(SubmitIn):
+    """A label beside others: with a key of its own."""
+
+    key = serializers.RegexField(KEY)
+
+
+class SubmitManyIn(StrictSerializer):
+    """Some labels; each is looked at on its own, so that a bad one does not stop the others."""
+
+    labels = serializers.ListField(
+        child=serializers.JSONField(), min_length=1, max_length=MOST_SUBMITTED
+    )
+
+
+class LabelIn(StrictSerializer):
+    """A label outside the queue: of an image by its id, or by what its sender calls it."""
+
+    image = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    external_id = ExternalIdField(required=False)
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID), max_length=1000
+    )
+    seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """See that the image is named in one way."""
+        if ("image" in attrs) == ("external_id" in attrs):
+            raise serializers.ValidationError({"image": "Give image or external_id."})
+        return attrs
+
+
+class AnnotationFilter(StrictSerializer):
+    """Which labels are listed."""
+
+    image = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    external_id = ExternalIdField(required=False)
+    annotator = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+    since = serializers.DateTimeField(required=False)
+    current = serializers.ChoiceField(choices=["true", "false"], default="true")
+    cursor = serializers.CharField(required=False)
+    limit = serializers.CharField(required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        """Return the fields with ``class``, a word of the language, among them."""
+        of_class = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+        return {**super().get_fields(), "class": of_class}
 
 
 class UndoIn(StrictSerializer):
@@ -43,7 +97,7 @@ class UndoIn(StrictSerializer):
 
     annotation = serializers.IntegerField(min_value=1)
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
-    key = serializers.RegexField(r"^[\x21-\x7e]{1,80}\Z", required=False)
+    key = serializers.RegexField(KEY, required=False)
 
 
 class SkipIn(StrictSerializer):

@@ -53,6 +53,7 @@ urlpatterns = [
     path(f"{_project}replays/", rounds.ReplaysView.as_view(), name="replays"),
     path(f"{_project}replays/<id:replay_id>/", rounds.ReplayView.as_view(), name="replay"),
     path(f"{_project}jobs/<id:job_id>/retry/", rounds.JobRetryView.as_view(), name="job_retry"),
+    path(f"{_project}annotations/", labels.AnnotationsView.as_view(), name="annotations"),
     path(f"{_project}annotations/mine/", labels.MyAnnotationsView.as_view(), name="my_annotations"),
     path(f"{_project}annotations/kept/", labels.KeptLabelsView.as_view(), name="kept_labels"),
     path(

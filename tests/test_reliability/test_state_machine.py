@@ -244,6 +244,10 @@ def who_lost_a_label_with_its_class_cannot_give_another(patch):
     patch.setattr(labels, "_end_submitted", lambda _: None)
 
 
+def who_labels_outside_the_queue_can_be_given_the_image(patch):
+    patch.setattr(labels, "_lease_of_direct", lambda *_: Lease())
+
+
 def an_undo_counts_everybody_who_holds_the_image(patch):
     patch.setattr(labels, "has_room_beside", lambda image, user_id: not others(image, user_id))
 
@@ -295,6 +299,7 @@ MORE_FAULTS = {
     a_heartbeat_holds_an_image_for_ever: "Q-05",
     only_one_label_of_an_image_counts: "Q-05|Q-14|Q-19",
     who_lost_a_label_with_its_class_cannot_give_another: "Q-16",
+    who_labels_outside_the_queue_can_be_given_the_image: "Q-16",
     an_undo_counts_everybody_who_holds_the_image: "Q-18|Q-06",
 }
 

@@ -23,11 +23,17 @@ from workqueue.services.leases import end_leases_of, finish, grant, has_room_bes
 from workqueue.services.transactions import retried_on_collision
 
 UNDO_DEPTH = 20
+# Why the image of a label outside the queue was served: it was not.
+DIRECT = {"kind": "direct"}
 AT_ONCE = 500
 
 
 class KeyReusedError(Exception):
     """The idempotency key was used for another request."""
+
+
+class ImageGoneError(Exception):
+    """The image was deleted, or its project archived."""
 
 
 class UndoRefusedError(Exception):
@@ -73,11 +79,7 @@ def submit(
         return Submitted(known.answer, replayed=True)
     lease = lease_of(user, project, lease_token)
     labeling.check_classes(project, class_ids)
-    image = (
-        Image.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("project")
-        .get(pk=lease.image_id)
-    )
+    image = _locked(lease.image_id)
     annotation = labeling.record_annotation(
         image=image,
         author=user,
@@ -88,19 +90,14 @@ def submit(
         served=lease.served,
         seconds=seconds,
     )
-    stands = annotation.is_current
-    is_new = annotation.action == Annotation.Action.LABEL
-    counted = stands and is_new and annotation.outcome != Annotation.Outcome.SECOND
-    state = _count_label(project, +1 if counted else 0)
-    if stands:
+    if annotation.is_current:
         if lease.state != Lease.State.LIVE:
             # Another tab of the person may hold the image by now, or have labelled it.
             end_leases_of(image, user)
         finish(lease, Lease.State.SUBMITTED)
     elif lease.state == Lease.State.LIVE:
         finish(lease, Lease.State.RELEASED)
-    # As long as an image lacks labels it keeps its place; one of a deleted class answers nothing.
-    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
+    _follow(project, image, annotation)
     answer = {
         "annotation": annotation.pk,
         "image": image.pk,
@@ -112,16 +109,97 @@ def submit(
     Submission.objects.create(
         user=user, key=key, request_hash=request_hash, annotation=annotation, answer=answer
     )
+    _tell(project, annotation, class_ids)
+    return Submitted(answer, replayed=False)
+
+
+@retried_on_collision
+def label_image(
+    *,
+    user: User,
+    project: Project,
+    image_id: int,
+    class_ids: Sequence[int],
+    now: datetime,
+    seconds: float | None = None,
+) -> Annotation:
+    """Keep what a person says of an image the queue did not serve to them.
+
+    It is a label like any other: what the person holds of the image is answered with it, their
+    former label is replaced, and who else has the image keeps it, as after a late label.
+
+    Raises:
+        ImageGoneError: the image was deleted, or its project archived.
+        InvalidClassesError: the classes do not fit the project, or one was deleted.
+    """
+    lease = (
+        Lease.objects.select_for_update()
+        .filter(image=image_id, user=user, state__in=[Lease.State.LIVE, Lease.State.SUBMITTED])
+        .first()
+    )
+    labeling.refuse_deleted(labeling.check_classes(project, class_ids))
+    image = _locked(image_id)
+    if image.deleted_at or image.project.deleted_at:
+        raise ImageGoneError("The image was deleted meanwhile.")
+    if lease is None:
+        is_late = not has_room_beside(image, user.pk)
+    else:
+        is_late = lease.state == Lease.State.LIVE and _is_late(lease, image, now)
+    annotation = labeling.record_annotation(
+        image=image,
+        author=user,
+        class_ids=class_ids,
+        is_late=is_late,
+        served=lease.served if lease else DIRECT,
+        seconds=seconds,
+    )
+    # Who has labelled an image has a lease that says so: the database gives them no other.
+    finish(lease or _lease_of_direct(image, user, now), Lease.State.SUBMITTED)
+    _follow(project, image, annotation)
+    _tell(project, annotation, class_ids)
+    return annotation
+
+
+def _lease_of_direct(image: Image, user: User, now: datetime) -> Lease:
+    return Lease.objects.create(
+        image=image,
+        project_id=image.project_id,
+        user=user,
+        state=Lease.State.SUBMITTED,
+        served=DIRECT,
+        granted_at=now,
+        expires_at=now,
+    )
+
+
+def _locked(image_id: int) -> Image:
+    images = Image.objects.select_for_update(of=("self",), no_key=True)
+    return images.select_related("project").get(pk=image_id)
+
+
+def _follow(project: Project, image: Image, annotation: Annotation) -> None:
+    """Let the counters and the ranking follow a label that was just kept."""
+    is_new = annotation.is_current and annotation.action == Annotation.Action.LABEL
+    counted = is_new and annotation.outcome != Annotation.Outcome.SECOND
+    state = _count_label(project, +1 if counted else 0)
+    # As long as an image lacks labels it keeps its place; one of a deleted class answers nothing.
+    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
+
+
+def _tell(project: Project, annotation: Annotation, class_ids: Sequence[int]) -> None:
     events.record(
         kind="annotation.created",
         project_id=project.pk,
-        actor_id=user.pk,
+        actor_id=annotation.author_id,
         payload={
-            key: answer[key] for key in ("annotation", "image", "class_ids", "action", "outcome")
+            "annotation": annotation.pk,
+            "image": annotation.image_id,
+            "class_ids": list(class_ids),
+            "action": annotation.action,
+            "outcome": annotation.outcome,
         },
     )
     request_round_if_due(project=project)
-    return Submitted(answer, replayed=False)
 
 
 def _is_late(lease: Lease, image: Image, now: datetime) -> bool:

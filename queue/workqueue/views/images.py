@@ -8,6 +8,7 @@ from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.paging import PAGED, NewestFirst
 from annotator.api.views import APIView
+from annotator.labeling.files import SIGNED_FOR_S, signed_urls
 from annotator.labeling.models import Image
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import query_of
@@ -18,12 +19,18 @@ from workqueue.agreement import agreement
 class ImagesView(APIView):
     """Listing a project's images."""
 
-    parameters = ("status", "class", "q", "external_id", "agreement", *PAGED)
+    parameters = (
+        "status", "class", "q", "external_id", "annotator", "score_min", "score_max",
+        "uploaded_after", "agreement", *PAGED,
+    )  # fmt: skip
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
         wanted = query_of(request, ImageFilter)
-        needed = Role.LEAD if wanted["status"] == Image.DELETED else Role.ANNOTATOR
+        scores = (wanted["score_min"], wanted["score_max"])
+        needed = Role.ANNOTATOR if scores == (None, None) else Role.REVIEWER
+        if wanted["status"] == Image.DELETED:
+            needed = Role.LEAD
         project = access.project_for(person_of(request), project_id, needed)
         images = selectors.gallery(
             project,
@@ -31,6 +38,9 @@ class ImagesView(APIView):
             class_id=wanted["class"],
             text=wanted["q"],
             external_id=wanted["external_id"],
+            annotator_id=wanted["annotator"],
+            scores=scores,
+            uploaded_after=wanted["uploaded_after"],
             disagreed=wanted["agreement"] == ImageFilter.DIFFERS,
         )
         paging = NewestFirst()
@@ -38,6 +48,34 @@ class ImagesView(APIView):
         annotations = selectors.current_annotations(page)
         return paging.get_paginated_response(
             [presenters.present_labelled(image, annotations[image.pk]) for image in page]
+        )
+
+
+class ImageView(APIView):
+    """Showing one image."""
+
+    def get(self, request: Request, project_id: int, image_id: int) -> Response:
+        """Show it with its labels, addresses that open its files and, for reviewers, its place."""
+        person = person_of(request)
+        project = access.project_for(person, project_id)
+        living = Image.objects.filter(project=project, deleted_at=None)
+        image = access.object_for(person, living, pk=image_id)
+        place = None
+        if project.access_role >= Role.REVIEWER:
+            place = selectors.place_of(project, image)
+        urls = {
+            what: request.build_absolute_uri(address)
+            for what, address in signed_urls(image).items()
+        }
+        return Response(
+            {
+                **presenters.present_labelled(
+                    image, selectors.current_annotations([image])[image.pk]
+                ),
+                "place": presenters.present_place(place, project) if place else None,
+                "urls": urls,
+                "urls_expire_in": SIGNED_FOR_S,
+            }
         )
 
 

@@ -1,8 +1,9 @@
 """The API of labels: giving them, taking them back, changing them, and their history."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -11,13 +12,13 @@ from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
 from annotator.api.conditions import require_if_match, version_of
 from annotator.api.paging import PAGED, NewestFirst, page_of
-from annotator.api.problems import Problem
+from annotator.api.problems import Problem, outcome_of
 from annotator.api.views import APIView
 from annotator.clock import database_now
 from annotator.labeling import services as labeling
-from annotator.labeling.models import Annotation, Project
+from annotator.labeling.models import Annotation, Image, Project
 from annotator.labeling.presenters import present_annotation
-from annotator.labeling.views import body_of
+from annotator.labeling.views import body_of, query_of
 from workqueue import presenters, selectors, serializers, services
 
 OUTCOME_MESSAGES = {
@@ -28,6 +29,14 @@ OUTCOME_MESSAGES = {
 }
 
 
+DIRECT_MESSAGES = {
+    Annotation.Outcome.LATE: "Your time for this image had run out, or somebody else has it on the "
+    "screen; your label counts all the same.",
+    Annotation.Outcome.SECOND: "As many people as wanted have labelled this image; your label is "
+    "kept beside theirs.",
+}
+
+
 class SubmitView(APIView):
     """Giving a label."""
 
@@ -35,64 +44,98 @@ class SubmitView(APIView):
     write_scope = Scope.ANNOTATE
 
     def post(self, request: Request, project_id: int) -> Response:
-        """Keep the label; the same key again gets the same answer."""
-        project = _project_of_label(request, project_id)
+        """Keep the label, or each of ``labels``; the same key again gets the same answer."""
+        if isinstance(request.data, dict) and "labels" in request.data:
+            return _submit_many(request, project_id)
+        project = _project_of_labels(request, project_id, [request.data])
         body = body_of(request, serializers.SubmitIn)
-        try:
-            submitted = services.submit(
-                user=person_of(request),
-                project=project,
-                key=_idempotency_key(request, body),
-                lease_token=str(body["lease"]),
-                class_ids=body["class_ids"],
-                seconds=body["seconds"],
-                was_removed=project.access_role is None,
-                now=database_now(),
-            )
-        except services.KeyReusedError as error:
-            raise Problem(422, "idempotency-key-reused", str(error)) from error
-        except services.LeaseUnknownError as error:
-            raise Problem(404, "lease-unknown", str(error)) from error
-        except labeling.InvalidClassesError as error:
-            raise Problem(422, "invalid-classes", str(error)) from error
-        answer = submitted.answer
+        submitted = _submit(request, project, body, _idempotency_key(request, body))
         return Response(
-            {
-                "annotation": {
-                    "id": answer["annotation"],
-                    "class_ids": answer["class_ids"],
-                    "action": answer["action"],
-                    "outcome": answer["outcome"],
-                    "created_at": answer["created_at"],
-                },
-                "image_id": answer["image"],
-                "message": _message(project, answer),
-                "status": presenters.present_status(project, database_now())
-                if project.access_role
-                else None,
-            },
+            {**_present_submitted(project, submitted.answer), "status": _status(project)},
             status=200 if submitted.replayed else 201,
         )
 
 
-def _project_of_label(request: Request, project_id: int) -> Any:
-    """Return the project of a label in flight.
+def _submit_many(request: Request, project_id: int) -> Response:
+    labels = body_of(request, serializers.SubmitManyIn)["labels"]
+    project = _project_of_labels(request, project_id, labels)
+    return Response(
+        {
+            "results": [_outcome_of(request, project, label) for label in labels],
+            "status": _status(project),
+        }
+    )
 
-    It may have been archived since the image was served, or the person removed: what they decided
+
+def _outcome_of(request: Request, project: Any, label: Any) -> dict[str, Any]:
+    """Return what became of one label of many, each in a transaction of its own."""
+    key = label.get("key") if isinstance(label, dict) else None
+    parsed = serializers.LabelOfManyIn(data=label)
+    try:
+        parsed.is_valid(raise_exception=True)
+        body = dict(parsed.validated_data)
+        submitted = _submit(request, project, body, body["key"])
+    except (Problem, ValidationError) as error:
+        return {"key": key, **outcome_of(error)}
+    answer = _present_submitted(project, submitted.answer)
+    return {"key": key, "status": 200 if submitted.replayed else 201, **answer}
+
+
+def _submit(request: Request, project: Any, body: dict[str, Any], key: str) -> services.Submitted:
+    try:
+        return services.submit(
+            user=person_of(request),
+            project=project,
+            key=key,
+            lease_token=str(body["lease"]),
+            class_ids=body["class_ids"],
+            seconds=body["seconds"],
+            was_removed=project.access_role is None,
+            now=database_now(),
+        )
+    except services.KeyReusedError as error:
+        raise Problem(422, "idempotency-key-reused", str(error)) from error
+    except services.LeaseUnknownError as error:
+        raise Problem(404, "lease-unknown", str(error)) from error
+    except labeling.InvalidClassesError as error:
+        raise Problem(422, "invalid-classes", str(error)) from error
+
+
+def _present_submitted(project: Project, answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "annotation": {
+            "id": answer["annotation"],
+            "class_ids": answer["class_ids"],
+            "action": answer["action"],
+            "outcome": answer["outcome"],
+            "created_at": answer["created_at"],
+        },
+        "image_id": answer["image"],
+        "message": _message(project, answer),
+    }
+
+
+def _status(project: Any) -> dict[str, Any] | None:
+    return presenters.present_status(project, database_now()) if project.access_role else None
+
+
+def _project_of_labels(request: Request, project_id: int, labels: Sequence[Any]) -> Any:
+    """Return the project of labels in flight.
+
+    It may have been archived since the images were served, or the person removed: what they decided
     is kept all the same.
 
     Raises:
-        NotFound: there is no such project, or the person never had this image there.
+        NotFound: there is no such project, or the person never had one of these images there.
         ProjectArchivedError: the same of an archived one.
     """
     person = person_of(request)
     try:
         return access.project_for(person, project_id)
     except (NotFound, access.ProjectArchivedError):
-        sent = serializers.SubmitIn(data=request.data)
-        if not sent.is_valid():
-            raise
-        if not selectors.holds_or_held(project_id, person, str(sent.validated_data["lease"])):
+        sent = [serializers.SubmitIn(data=label) for label in labels]
+        tokens = [str(label.validated_data["lease"]) for label in sent if label.is_valid()]
+        if not any(selectors.holds_or_held(project_id, person, token) for token in tokens):
             raise
         return access.project_even_if_closed(person, project_id)
 
@@ -160,6 +203,56 @@ class MyAnnotationsView(APIView):
         paging.page_size = services.UNDO_DEPTH
         mine = selectors.own_annotations(project, person_of(request))
         return page_of(request, mine, presenters.present_mine, paging)
+
+
+class AnnotationsView(APIView):
+    """The labels of a project, and giving one that the queue did not ask for."""
+
+    parameters = (
+        "class", "annotator", "image", "external_id", "since", "current", *PAGED,
+    )  # fmt: skip
+    write_scope = Scope.ANNOTATE
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List everybody's, newest first; with ``current=false`` all the history."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        wanted = query_of(request, serializers.AnnotationFilter)
+        return page_of(request, selectors.annotations_of(project, wanted), presenters.present_row)
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Say something of an image that the queue did not serve."""
+        project = access.project_for(person_of(request), project_id)
+        body = body_of(request, serializers.LabelIn)
+        try:
+            annotation = services.label_image(
+                user=person_of(request),
+                project=project,
+                image_id=_image_id(project, body),
+                class_ids=body["class_ids"],
+                seconds=body["seconds"],
+                now=database_now(),
+            )
+        except services.ImageGoneError as error:
+            raise Problem(404, "not-found", str(error)) from error
+        except labeling.InvalidClassesError as error:
+            raise Problem(422, "invalid-classes", str(error)) from error
+        return Response(
+            {
+                "annotation": present_annotation(annotation),
+                "message": DIRECT_MESSAGES.get(annotation.outcome, ""),
+            },
+            status=201,
+            headers={"ETag": f'"{annotation.pk}"'},
+        )
+
+
+def _image_id(project: Project, body: dict[str, Any]) -> int:
+    living = Image.objects.filter(project=project, deleted_at=None)
+    name = "image" if "image" in body else "external_id"
+    found = living.filter(**{"pk" if name == "image" else name: body[name]}).first()
+    if found is None:
+        raise Problem(404, "not-found", f"This project has no image with this {name}.")
+    return found.pk
 
 
 class KeptLabelsView(APIView):
