@@ -99,6 +99,11 @@ class Project:
             raise AnnotatorError(f"{self.name} has no class “{name}”. Its classes: {known}.")
         return found.id
 
+    def class_ids(self, classes: str | int | Sequence[str | int]) -> list[int]:
+        """Return the ids of one class, or of several."""
+        names = [classes] if isinstance(classes, str | int) else list(classes)
+        return [self.class_id(name) for name in names]
+
     def _class_of(self, name: str | int) -> LabelClass | None:
         return next((entry for entry in self.classes if name in (entry.name, entry.id)), None)
 
@@ -142,6 +147,17 @@ class Project:
     def annotations(self, **filters: str | int) -> Iterator[Annotation]:
         """Yield the labels that stand, the newest first; filters as docs/api.md has them."""
         return self._rows(Annotation, "annotations/", **filters)
+
+    def label(self, image: int | str, classes: str | int | Sequence[str | int]) -> Annotation:
+        """Say of an image what it is, whether the queue has served it or not.
+
+        Args:
+            image: its id, or its external id.
+            classes: name or id of the class, or several where the project allows it.
+        """
+        body = {**_named(image), "class_ids": self.class_ids(classes)}
+        answer = self.transport.write("POST", f"{self._path}annotations/", body)
+        return result_of(Annotation, answer["annotation"])
 
     # Predictions
 

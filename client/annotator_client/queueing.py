@@ -22,7 +22,7 @@ POLL_S = 2.0
 # A lease is prolonged so many times before it would end.
 BEATS = 3
 
-ClassNames = str | int | Sequence[str | int]
+Classes = str | int | Sequence[str | int]
 
 
 class Labels(Protocol):
@@ -35,8 +35,8 @@ class Labels(Protocol):
         """The number of the project."""
         ...
 
-    def class_id(self, name: str | int) -> int:
-        """Return the id of a class that is given by its name or its id."""
+    def class_ids(self, classes: "Classes") -> list[int]:
+        """Return the ids of one class, or of several."""
         ...
 
 
@@ -61,18 +61,17 @@ class Task:
     _key: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     _shown_at: float = field(default_factory=time.monotonic, repr=False)
 
-    def submit(self, classes: ClassNames, *, seconds: float | None = None) -> Submitted:
+    def submit(self, classes: Classes, *, seconds: float | None = None) -> Submitted:
         """Give the image its label. The same again is the same label, not a second one.
 
         Args:
             classes: name or id of the class, or several where the project allows it.
             seconds: how long it took; measured from when the loop gave the image.
         """
-        names = [classes] if isinstance(classes, str | int) else list(classes)
         taken = time.monotonic() - self._shown_at if seconds is None else seconds
         body = {
             "lease": self.token,
-            "class_ids": [self.project.class_id(name) for name in names],
+            "class_ids": self.project.class_ids(classes),
             "seconds": round(taken, 3),
         }
         path = f"projects/{self.project.id}/queue/submit/"

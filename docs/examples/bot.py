@@ -1,4 +1,4 @@
-"""bot.py FOLDER: one sub-folder of pictures a class; needs ANNOTATOR_URL and ANNOTATOR_TOKEN."""
+"""bot.py FOLDER PORT: a sub-folder of pictures a class; with ANNOTATOR_URL and ANNOTATOR_TOKEN."""
 
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,7 +20,7 @@ class Hook(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-with Client() as client, HTTPServer(("127.0.0.1", 0), Hook) as receiver:
+with Client() as client, HTTPServer(("", int(sys.argv[2])), Hook) as receiver:
     classes = sorted(entry.name for entry in Path(sys.argv[1]).iterdir())
     project = client.create_project("Sorted by a bot", classes)
     files = project.upload([sys.argv[1]]).created
