@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -41,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error} A lead can give you another role or token.")
     except AnnotatorError as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever reads us has seen enough (`annotator watch … | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        return _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
     except KeyboardInterrupt:
         _fail("Interrupted. The same command goes on where it was.")
         return INTERRUPTED

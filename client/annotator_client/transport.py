@@ -42,6 +42,9 @@ class Transport:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.address = _address_of(url)
+        token = token.strip()
+        if not (token.isascii() and token.isprintable()):
+            raise AnnotatorError("The token holds what no token has. Copy it again.")
         self._patience_s = patience_s
         self._sleep = sleep
         self._http = httpx.Client(
@@ -85,9 +88,12 @@ class Transport:
             method, path, json=json, params=params, files=files, data=fields, headers=headers
         )
         request.read()  # so that the body can be sent again
+        return self._until_answered(lambda: self._http.send(request))
+
+    def _until_answered(self, once: Callable[[], httpx.Response]) -> httpx.Response:
         deadline = time.monotonic() + self._patience_s
         for pause in _pauses():
-            answer = self._once(request)
+            answer = _answer_of(once)
             if isinstance(answer, httpx.Response) and not _passes(answer):
                 return _checked(answer)
             wait = max(pause, _retry_after(answer))
@@ -101,21 +107,15 @@ class Transport:
             "Is the address right, and is the server running?"
         ) from answer
 
-    def _once(self, request: httpx.Request) -> httpx.Response | httpx.TransportError:
-        try:
-            return self._http.send(request)
-        except httpx.TransportError as error:
-            return error
-
     def get(self, path: str, **params: Any) -> Any:
         """Return the JSON of a GET; parameters that are None are left out."""
         given = {name: value for name, value in params.items() if value is not None}
-        return self.send("GET", path, params=given or None).json()
+        return _json_of(self.send("GET", path, params=given or None))
 
     def write(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Any:
         """Return the JSON of a write, or None where the answer is empty."""
         answer = self.send(method, path, json=body, key=key)
-        return answer.json() if answer.content else None
+        return _json_of(answer) if answer.content else None
 
     def download(self, address: str, target: Path, *, sha256: str) -> None:
         """Write a file of the server; it appears under its name when it is complete.
@@ -124,19 +124,23 @@ class Transport:
             AnnotatorError: it was damaged on the way.
         """
         part = target.with_name(f"{target.name}.part")
-        digest = hashlib.sha256()
-        with self._http.stream("GET", address) as answer:
-            if not answer.is_success:
-                answer.read()
-                _checked(answer)
-            with part.open("wb") as written:
-                for piece in answer.iter_bytes():
-                    digest.update(piece)
-                    written.write(piece)
-        if digest.hexdigest() != sha256:
+        self._until_answered(lambda: self._save(address, part))
+        with part.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        if digest != sha256:
             part.unlink()
             raise AnnotatorError(f"{target} was damaged on the way. Try again.")
         part.replace(target)
+
+    def _save(self, address: str, part: Path) -> httpx.Response:
+        with self._http.stream("GET", address) as answer:
+            if not answer.is_success:
+                answer.read()
+                return answer
+            with part.open("wb") as written:
+                for piece in answer.iter_bytes():
+                    written.write(piece)
+        return answer
 
     def pages(self, path: str, **params: Any) -> Iterator[list[dict[str, Any]]]:
         """Yield the pages of a list, each fetched when it is wanted."""
@@ -162,11 +166,35 @@ def _address_of(url: str) -> str:
         AnnotatorError: it is no web address.
     """
     address = url.strip().rstrip("/").removesuffix("/api/v1")
-    if not address.startswith(("http://", "https://")):
+    if not _is_address(address):
         raise AnnotatorError(
             f"“{url}” is no address of a server. Give one such as https://label.example.org"
         )
     return address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = httpx.URL(text)
+    except httpx.InvalidURL:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.host)
+
+
+def _answer_of(once: Callable[[], httpx.Response]) -> httpx.Response | httpx.TransportError:
+    try:
+        return once()
+    except httpx.TransportError as error:
+        return error
+
+
+def _json_of(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise AnnotatorError(
+            f"{answer.url} answers with something else than JSON. Is it an Annotator server?"
+        ) from error
 
 
 def _pauses() -> Iterator[float]:

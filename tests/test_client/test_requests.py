@@ -1,5 +1,6 @@
 """What the client does when a request is not simply answered."""
 
+import hashlib
 import json
 
 import httpx
@@ -145,8 +146,46 @@ def test_an_address_or_token_that_is_missing_is_told_before_anything_is_sent(mon
         Client()
     with pytest.raises(AnnotatorError, match="ANNOTATOR_TOKEN"):
         Client("http://127.0.0.1")
+
+
+@pytest.mark.parametrize("url", ["label.example.org", "http://", "http://[::1", "ftp://x", "   x"])
+def test_an_address_that_is_none_is_told(url):
     with pytest.raises(AnnotatorError, match="no address of a server"):
-        Client("label.example.org", "x")
+        Client(url, "x")
+
+
+def test_a_token_with_a_line_end_is_taken_and_one_with_nonsense_is_not(receiver):
+    _answers(receiver, OK)
+    with Client(f"http://127.0.0.1:{receiver.port}/api/v1/", "secret\n") as client:
+        client.me()
+
+    assert receiver.got[0].headers["authorization"] == "Bearer secret"
+    assert receiver.got[0].path == "/api/v1/me/"
+    with pytest.raises(AnnotatorError, match="Copy it again"):
+        Client("http://127.0.0.1", "annp_…")
+
+
+def test_a_page_of_somebody_else_is_not_taken_for_an_answer(receiver, transport):
+    _answers(receiver, Reply(200, {}, b"<html>Please sign in</html>"))
+
+    with pytest.raises(AnnotatorError, match="Is it an Annotator server"):
+        transport.get("me/")
+
+
+def test_a_file_is_downloaded_again_when_the_line_breaks_and_appears_whole_or_not_at_all(
+    receiver, transport, tmp_path
+):
+    target = tmp_path / "labels.csv"
+    _answers(
+        receiver, Reply(503), Reply(200, {"Content-Length": "99"}, b"hal"), Reply(body=b"whole")
+    )
+
+    transport.download("/file", target, sha256=hashlib.sha256(b"whole").hexdigest())
+
+    assert target.read_bytes() == b"whole"
+    with pytest.raises(AnnotatorError, match="damaged"):
+        transport.download("/file", tmp_path / "other", sha256="0" * 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
 
 
 @pytest.mark.django_db(transaction=True)
