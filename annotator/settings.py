@@ -195,6 +195,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["annotator.api.parsers.StrictJSONParser"],
     "EXCEPTION_HANDLER": "annotator.api.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
+    # `format` is a parameter of ours where there is a choice; answers are JSON.
+    "URL_FORMAT_OVERRIDE": None,
 }
 
 # Requests a minute of one person or service; 0 is no limit. Labeling as fast as a hand can takes a

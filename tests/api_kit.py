@@ -1,13 +1,18 @@
 """Every route of the API with something to call it on, for tests that try all of them."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from django.conf import settings
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 from factories import class_of, make_images, make_ranking, make_user
+from safetensors.numpy import save
 
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Role, Scope, User
@@ -16,7 +21,8 @@ from annotator.ingest.services import start_upload
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Project
 from annotator.labeling.services import record_annotation
-from workqueue.models import Replay, Round
+from workqueue.model_files import MANIFEST, WEIGHTS
+from workqueue.models import ModelVersion, Replay, Round
 from workqueue.services import claim
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
@@ -109,6 +115,21 @@ def _replay(user: User, project: Project) -> int:
     return Replay.objects.create(project=project, heuristics=[], n_seeds=2, batch_size=5).pk
 
 
+def _stored_model(user: User, project: Project) -> int:
+    number = project.model_versions.count() + 1
+    folder = settings.MODELS_ROOT / f"stored-{project.pk}-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"weights": (2, 3), "bias": 2, "mean": 3, "scale": 1}
+    content = save({name: np.ones(size, np.float32) for name, size in sizes.items()})
+    manifest = {"format": 2, "head": "logistic", "kind": "one_class", "temperature": 1.0}
+    (folder / WEIGHTS).write_bytes(content)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return ModelVersion.objects.create(
+        project=project, number=number, backbone="b", class_ids=[], folder=folder.name,
+        sha256=hashlib.sha256(content).hexdigest(), n_labels=0,
+    ).pk  # fmt: skip
+
+
 def _failed_job(user: User, project: Project) -> int:
     return Job.objects.create(kind="embed", queue="embed", project=project, state="failed").pk
 
@@ -153,6 +174,15 @@ BODIES: dict[str, Body] = {
     "post release_person": lambda user, _: {"user": user.pk},
     "patch queue_settings": lambda *_: {"batch_size": 7},
     "put annotation": lambda _, project: {"class_ids": [class_of(project, "dog").pk]},
+}  # fmt: skip
+
+
+THINGS_OF_ROUTE |= {(name, "model_id"): _stored_model for name in ("model", "model_download")}
+ONES_OWN |= {("lease", "token")}
+BODIES |= {
+    "post annotations": lambda _, project: {
+        "image": make_images(project, 1)[0].pk, "class_ids": [class_of(project).pk],
+    },
 }  # fmt: skip
 
 

@@ -95,6 +95,12 @@ class ByPosition(NewestFirst):
     ordering = "position"
 
 
+class ByNumber(NewestFirst):
+    """Pages of what a project numbers, newest first."""
+
+    ordering = "-number"
+
+
 class InTheirOrder(NewestFirst):
     """Pages of what people have put in an order."""
 

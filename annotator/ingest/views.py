@@ -117,7 +117,7 @@ def _external_ids(request: Request, n_files: int) -> list[str]:
     Raises:
         ValidationError: there are more or fewer of them than files, or one is none.
     """
-    sent = request.data.getlist("external_id")
+    sent = request.POST.getlist("external_id")
     if not sent:
         return [""] * n_files
     if len(sent) != n_files:

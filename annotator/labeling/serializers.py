@@ -15,13 +15,14 @@ MAX_EXTERNAL_ID = 200
 
 
 class ExternalIdField(serializers.RegexField):
-    """What another system calls an image: one line of text."""
+    """What another system calls an image: one line of text, exactly as it is sent."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            r"^[^\x00-\x1f\x7f]*\Z",
+            r"^(?!\s)[^\x00-\x1f\x7f]*(?<!\s)\Z",
             max_length=MAX_EXTERNAL_ID,
-            error_messages={"invalid": "An external id is one line of text."},
+            trim_whitespace=False,
+            error_messages={"invalid": "An external id is one line, with no space at its ends."},
             **kwargs,
         )
 

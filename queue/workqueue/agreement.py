@@ -10,6 +10,8 @@ from annotator.labeling.models import Annotation, AnnotationRegion, Project
 
 # The newest so many images: enough to be sure within two points, and soon counted.
 IMAGES = 2000
+# Fewer images than this say nothing of how far people agree.
+AGREEMENT_FROM = 10
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,23 @@ class Agreement:
     is_newest: bool
 
 
+@dataclass(frozen=True)
+class OwnAgreement:
+    """How often one person says the same as others.
+
+    Attributes:
+        n_images: images that others have labelled too.
+        share: of all pairs with another's label of the same image, those that are equal.
+    """
+
+    n_images: int
+    share: float
+
+
 def agreement(project: Project) -> Agreement:
     """Return how far people agree in a project."""
-    standing = Annotation.objects.filter(
-        image__project=project, image__deleted_at=None, is_current=True
-    )
-    several = standing.order_by().values("image").annotate(n=Count("pk")).filter(n__gte=2)
-    image_ids = list(several.order_by("-image").values_list("image", flat=True)[: IMAGES + 1])
-    labels = _labels_of(image_ids[:IMAGES])
+    image_ids = _of_several_people(project)
+    labels = [list(said.values()) for said in _labels_of(image_ids[:IMAGES])]
     return Agreement(
         n_images=len(labels),
         n_unanimous=sum(len(set(said)) == 1 for said in labels),
@@ -46,16 +57,39 @@ def agreement(project: Project) -> Agreement:
     )
 
 
-def _labels_of(image_ids: Sequence[int]) -> list[list[frozenset[int]]]:
-    """Return the class ids each person says of each image."""
+def agreement_of_each(project: Project) -> dict[int, OwnAgreement]:
+    """Return user id -> how often the person says the same as others, where others spoke."""
+    n_images: Counter[int] = Counter()
+    n_pairs: Counter[int] = Counter()
+    n_same: Counter[int] = Counter()
+    for said in _labels_of(_of_several_people(project)[:IMAGES]):
+        votes = Counter(said.values())
+        for user_id, label in said.items():
+            n_images[user_id] += 1
+            n_pairs[user_id] += len(said) - 1
+            n_same[user_id] += votes[label] - 1
+    return {pk: OwnAgreement(n, n_same[pk] / n_pairs[pk]) for pk, n in n_images.items()}
+
+
+def _of_several_people(project: Project) -> list[int]:
+    """Return the images with several labels, the newest first, one more than are looked at."""
+    standing = Annotation.objects.filter(
+        image__project=project, image__deleted_at=None, is_current=True
+    )
+    several = standing.order_by().values("image").annotate(n=Count("pk")).filter(n__gte=2)
+    return list(several.order_by("-image").values_list("image", flat=True)[: IMAGES + 1])
+
+
+def _labels_of(image_ids: Sequence[int]) -> list[dict[int, frozenset[int]]]:
+    """Return of each image user id -> the class ids the person says."""
     standing = Annotation.objects.filter(image__in=image_ids, is_current=True)
     classes: dict[int, set[int]] = defaultdict(set)
     regions = AnnotationRegion.objects.filter(annotation__in=standing)
     for annotation_id, class_id in regions.values_list("annotation", "label_class"):
         classes[annotation_id].add(class_id)
-    labels: dict[int, list[frozenset[int]]] = defaultdict(list)
-    for pk, image_id in standing.values_list("pk", "image"):
-        labels[image_id].append(frozenset(classes[pk]))
+    labels: dict[int, dict[int, frozenset[int]]] = defaultdict(dict)
+    for pk, image_id, user_id in standing.values_list("pk", "image", "author"):
+        labels[image_id][user_id] = frozenset(classes[pk])
     return list(labels.values())
 
 

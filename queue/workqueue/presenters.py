@@ -10,7 +10,7 @@ from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
-from workqueue.agreement import Agreement
+from workqueue.agreement import AGREEMENT_FROM, Agreement
 from workqueue.heuristics import CHOICES, title_of, training_cost
 from workqueue.models import (
     Lease,
@@ -23,8 +23,6 @@ from workqueue.models import (
 )
 
 SUGGEST_FROM = 0.5
-# Fewer images than this say nothing of how far people agree.
-AGREEMENT_FROM = 10
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -107,6 +105,27 @@ def _embedding(job: Job | None) -> dict[str, Any] | None:
         "total": job.progress_total,
         "message": job.message,
         "error": job.error,
+    }
+
+
+def present_ranking(ranking: Any) -> dict[str, Any]:
+    """Return one of the rankings of a project, with whether its positions can be listed."""
+    model: ModelVersion | None = ranking.model_version
+    return {
+        **_ranking(ranking),
+        "model": {"id": model.pk, "number": model.number} if model else None,
+        "is_current": ranking.is_current,
+        "is_kept": ranking.is_kept,
+    }
+
+
+def present_own_lease(lease: Lease, now: datetime) -> dict[str, Any]:
+    """Return one lease of a person and what became of it."""
+    is_over = lease.state == Lease.State.LIVE and lease.expires_at <= now
+    return {
+        **present_lease(lease, classes_of(lease.project)),
+        "state": Lease.State.EXPIRED if is_over else lease.state,
+        "granted_at": iso(lease.granted_at),
     }
 
 

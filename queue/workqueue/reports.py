@@ -1,6 +1,7 @@
 """The figures of the progress page and of the metrics route."""
 
 from collections.abc import Iterable
+from statistics import median
 from typing import Any
 
 from django.db.models import Count, QuerySet
@@ -10,6 +11,7 @@ from annotator.accounts.models import User
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
 from annotator.labeling.services import UNUSED
+from workqueue.agreement import AGREEMENT_FROM, OwnAgreement, agreement_of_each
 from workqueue.heuristics import title_of
 from workqueue.models import ModelVersion, QueueSettings, Ranking, Round
 
@@ -22,6 +24,8 @@ RANKING_SETTINGS = (
 RECALL_FROM = 10
 ROUNDS_SHOWN = 200
 HISTORY_SHOWN = 50
+# The median is of so many labels of a person: how fast they are now.
+SECONDS_FROM = 1000
 
 
 def metrics(project: Project) -> dict[str, Any]:
@@ -177,11 +181,52 @@ def next_ranking_uses(project: Project, settings: QueueSettings, ranking: Rankin
 
 def per_person(project: Project) -> list[dict[str, Any]]:
     """Return how many images each person has labelled."""
+    return [
+        {"name": person.shown_name, "n_labels": n_labels} for person, n_labels in _people(project)
+    ]
+
+
+def annotators(project: Project) -> list[dict[str, Any]]:
+    """Return who has labelled how much, how fast, and how often others say the same."""
+    agreement = agreement_of_each(project)
+    return [
+        {
+            "user_id": person.pk,
+            "name": person.shown_name,
+            "n_labels": n_labels,
+            "median_seconds": _median_seconds(project, person),
+            **_own_agreement(agreement.get(person.pk)),
+        }
+        for person, n_labels in _people(project)
+    ]
+
+
+def _people(project: Project) -> list[tuple[User, int]]:
+    """Return each person with how many labels of theirs stand, those with the most first."""
     counts = (
         Annotation.objects.filter(image__project=project, is_current=True)
         .values("author")
         .annotate(n=Count("pk"))
-        .order_by("-n")
+        .order_by("-n", "author")
     )
     people = User.objects.in_bulk([row["author"] for row in counts])
-    return [{"name": people[row["author"]].shown_name, "n_labels": row["n"]} for row in counts]
+    return [(people[row["author"]], row["n"]) for row in counts]
+
+
+def _median_seconds(project: Project, person: User) -> float | None:
+    """Return the time on screen of half of their newest labels; None where none was measured."""
+    newest = Annotation.objects.filter(
+        author=person, image__project=project, is_current=True, seconds__isnull=False
+    ).order_by("-pk")
+    measured = newest.values_list("seconds", flat=True)[:SECONDS_FROM]
+    seconds = [value for value in measured if value is not None]
+    return round(median(seconds), 2) if seconds else None
+
+
+def _own_agreement(found: OwnAgreement | None) -> dict[str, Any]:
+    n_images = found.n_images if found else 0
+    enough = found is not None and n_images >= AGREEMENT_FROM
+    return {
+        "n_compared": n_images,
+        "agreement": round(found.share, 3) if found and enough else None,
+    }

@@ -17,6 +17,7 @@ from workqueue.models import (
     QueueSettings,
     QueueState,
     RankedImage,
+    Ranking,
     Replay,
     Round,
     Skip,
@@ -99,6 +100,12 @@ def live_leases(project: Project, now: datetime) -> QuerySet[Lease]:
     )
 
 
+def own_lease(project: Project, user: User, token: str) -> Lease | None:
+    """Return a lease of the person, whatever became of it."""
+    found = Lease.objects.filter(token=token, user=user, project=project)
+    return found.select_related("image", "project").first()
+
+
 def n_held(project: Project, user: User, now: datetime) -> int:
     """Return how many images the person holds, in all their tabs and programs."""
     return live_leases(project, now).filter(user=user).order_by().count()
@@ -170,6 +177,32 @@ def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
 
 def _images(n: int) -> str:
     return "One image is" if n == 1 else f"{n} images are"
+
+
+def rankings(project: Project) -> QuerySet[Any]:
+    """Return the project's rankings, the newest first, each with whether its positions are kept.
+
+    One that is being written, or whose round died before its end, was never served and is no
+    ranking yet.
+    """
+    ended = Round.objects.filter(ranking=OuterRef("pk"))
+    current = QueueState.objects.filter(ranking=OuterRef("pk"))
+    positions = RankedImage.objects.filter(ranking=OuterRef("pk"))
+    return (
+        Ranking.objects.filter(Exists(ended) | Exists(current), project=project)
+        .annotate(is_kept=Exists(positions), is_current=Exists(current))
+        .select_related("model_version")
+        .order_by("-number")
+    )
+
+
+def positions_of(ranking: Ranking) -> QuerySet[RankedImage]:
+    """Return all positions of a ranking but those of deleted images, as they were made."""
+    return (
+        RankedImage.objects.filter(ranking=ranking, image__deleted_at=None)
+        .select_related("image", "ranking__model_version")
+        .order_by("position")
+    )
 
 
 def ranked_images(project: Project) -> QuerySet[RankedImage]:
@@ -333,13 +366,14 @@ def annotations_of(project: Project, wanted: dict[str, Any]) -> QuerySet[Annotat
     # From the labels to their images, newest first: the other way round all would be sorted for
     # each page.
     theirs = Image.objects.filter(pk=OuterRef("image"), project=project, deleted_at=None)
-    if "external_id" in wanted:
-        theirs = theirs.filter(external_id=wanted["external_id"])
     found = Annotation.objects.filter(Exists(theirs))
     if wanted["current"] == "true":
         found = found.filter(is_current=True)
     if "image" in wanted:
         found = found.filter(image=wanted["image"])
+    if "external_id" in wanted:
+        name = wanted["external_id"]
+        found = found.filter(image=image_ids_of(project, [name]).get(name))
     if "annotator" in wanted:
         found = found.filter(author=wanted["annotator"])
     if "since" in wanted:

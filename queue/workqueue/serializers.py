@@ -114,6 +114,20 @@ class UnskipIn(StrictSerializer):
     client = serializers.CharField(max_length=40, required=False, default="", allow_blank=True)
 
 
+class RankingQuery(StrictSerializer):
+    """Which ranking is listed."""
+
+    number = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+    cursor = serializers.CharField(required=False)
+    limit = serializers.CharField(required=False)
+
+
+class DownloadQuery(StrictSerializer):
+    """As what a model is sent."""
+
+    format = serializers.ChoiceField(choices=["safetensors", "onnx"], default="safetensors")
+
+
 class ReleaseIn(StrictSerializer):
     """Whose leases end."""
 

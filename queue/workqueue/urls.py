@@ -21,8 +21,10 @@ urlpatterns = [
         name="settings_history",
     ),
     path(f"{_queue}ranking/", ordering.RankingView.as_view(), name="ranking"),
+    path(f"{_queue}rankings/", ordering.RankingsView.as_view(), name="rankings"),
     path(f"{_queue}leases/", serving.LeasesView.as_view(), name="leases"),
     path(f"{_queue}leases/release/", serving.PersonReleaseView.as_view(), name="release_person"),
+    path(_lease, serving.LeaseShowView.as_view(), name="lease"),
     path(f"{_lease}heartbeat/", serving.LeaseView.as_view(action="heartbeat"), name="heartbeat"),
     path(f"{_lease}release/", serving.LeaseView.as_view(action="release"), name="release"),
     path(f"{_lease}skip/", serving.LeaseView.as_view(action="skip"), name="skip"),
@@ -45,6 +47,12 @@ urlpatterns = [
         name="round_retry",
     ),
     path(f"{_project}models/", rounds.ModelsView.as_view(), name="models"),
+    path(f"{_project}models/<id:model_id>/", rounds.ModelView.as_view(), name="model"),
+    path(
+        f"{_project}models/<id:model_id>/download/",
+        rounds.ModelDownloadView.as_view(),
+        name="model_download",
+    ),
     path(
         f"{_project}models/<id:model_id>/promote/",
         rounds.ModelPromoteView.as_view(),

@@ -92,7 +92,9 @@ def test_a_label_says_what_the_sender_calls_its_image(client, project, lead, whe
     assert found["annotation"]["author_id"] == lead.pk
 
 
-@pytest.mark.parametrize("sent", [["a"], ["a", "b", "c"], ["a", "x" * 201], ["a", "b\nc"]])
+@pytest.mark.parametrize(
+    "sent", [["a"], ["a", "b", "c"], ["a", "x" * 201], ["a", "b\nc"], ["a", "b "]]
+)
 def test_external_ids_that_are_none_or_not_one_for_each_file_store_nothing(
     client, project, where, sent
 ):

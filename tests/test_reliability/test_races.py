@@ -11,6 +11,7 @@ import pytest
 from django.db import connection, transaction
 from factories import HOUR, class_of, make_images, make_member, make_project, make_ranking, now
 from load_kit import (
+    asked_again,
     drain,
     in_parallel,
     in_processes,
@@ -121,6 +122,34 @@ def test_a_claim_that_does_not_see_whom_it_meets_fails_the_same_check(make_load)
     history = [entry for served in in_parallel(*clients) for entry in served]
 
     assert any("was served to" in line for line in what_is_wrong_with_overlap(history, order, 3))
+
+
+@pytest.mark.timeout(600)
+def test_people_who_drain_the_queue_and_programs_that_label_beside_it_disturb_nobody(make_load):
+    project, order, people = make_load(60, n_people=6)
+    change_overlap(project, 2)
+    cls = class_of(project).pk
+
+    def label_beside(person, seed):
+        for pk in random.Random(seed).sample(order, 40):
+            label = partial(services.label_image, user=person, project=project, image_id=pk)
+            asked_again(partial(label, class_ids=[cls], now=now()))
+
+    # Three people label by hand only, two by both at once, one by a program only.
+    in_parallel(
+        *(partial(drain, person, project, cls) for person in people[:5]),
+        *(partial(label_beside, person, seed) for seed, person in enumerate(people[3:])),
+    )
+
+    said = Annotation.objects.filter(image__project=project, is_current=True)
+    authors = Counter(said.values_list("image", "author"))
+    assert set(authors.values()) == {1}
+    assert min(Counter(image for image, _ in authors).values()) >= 2
+    project.refresh_from_db()
+    assert (project.n_labelled, project.n_labels) == (60, len(authors))
+    leases = Lease.objects.filter(project=project, state__in=["live", "submitted"])
+    assert Counter(leases.values_list("image", "user")) == authors
+    assert not leases.filter(state="live").exists()
 
 
 @pytest.mark.timeout(600)

@@ -173,7 +173,9 @@ def who_has_their_label_back_still_holds_the_image(patch):
 
 def a_label_counts_though_its_author_was_removed(patch):
     record = labeling.record_annotation
-    patch.setattr(labeling, "record_annotation", lambda *, was_removed, **more: record(**more))
+    patch.setattr(
+        labeling, "record_annotation", lambda *, was_removed=False, **more: record(**more)
+    )
 
 
 def a_heartbeat_holds_an_image_for_ever(patch):

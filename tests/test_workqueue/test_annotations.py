@@ -4,6 +4,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, connection
 from django.urls import reverse
 from factories import class_of, make_images, make_member, make_project, make_ranking, now
 
@@ -11,7 +12,7 @@ from annotator.accounts.models import Role
 from annotator.events.models import Event
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image
-from workqueue import services
+from workqueue import selectors, services
 from workqueue.models import Lease, RankedImage, Round
 from workqueue.requests import settings_of, state_of
 
@@ -198,8 +199,6 @@ def test_where_several_people_are_wanted_each_is_another(project, images, anna, 
 def test_the_database_gives_nobody_an_image_they_labelled_outside_the_queue(
     project, images, anna, say
 ):
-    from django.db import IntegrityError
-
     overlap(project, 2)
     say(anna, images[0])
 
@@ -226,10 +225,6 @@ def test_labels_outside_the_queue_complete_a_batch(project, images, anna, say):
     config = settings_of(project)
     config.batch_size = 2
     config.save()
-    from workqueue.models import QueueState
-
-    QueueState.objects.filter(project=project).update(n_embedded=4)
-
     say(anna, images[0])
     assert not Round.objects.exists()
     say(anna, images[1])
@@ -361,10 +356,6 @@ def test_a_filter_of_labels_that_is_none_is_refused(project, reviewer, query):
 
 def test_a_page_of_labels_reads_no_more_the_more_there_are(project, anna, reviewer):
     """Newest first from the labels' own order: nothing is sorted."""
-    from django.db import connection
-
-    from workqueue import selectors
-
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL plans by how many rows there are")
     query, params = selectors.annotations_of(project, {"current": "true"})[

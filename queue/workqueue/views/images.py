@@ -85,10 +85,13 @@ class MetricsView(APIView):
     def get(self, request: Request, project_id: int) -> Response:
         """Return labels over time, the learning curve and the figures per class.
 
-        A lead also learns how far people agree.
+        A reviewer also learns of each person how much, how fast and how much as others they label;
+        a lead also how far people agree.
         """
         project = access.project_for(person_of(request), project_id)
         metrics = reports.metrics(project)
+        if project.access_role >= Role.REVIEWER:
+            metrics["annotators"] = reports.annotators(project)
         if project.access_role >= Role.LEAD:
             metrics["agreement"] = presenters.present_agreement(agreement(project))
         return Response(metrics)

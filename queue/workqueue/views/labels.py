@@ -239,7 +239,7 @@ class AnnotationsView(APIView):
         return Response(
             {
                 "annotation": present_annotation(annotation),
-                "message": DIRECT_MESSAGES.get(annotation.outcome, ""),
+                "message": DIRECT_MESSAGES.get(Annotation.Outcome(annotation.outcome), ""),
             },
             status=201,
             headers={"ETag": f'"{annotation.pk}"'},

@@ -9,12 +9,14 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.conditions import version_of
-from annotator.api.paging import PAGED, ByPosition, page_of
+from annotator.api.paging import PAGED, ByNumber, ByPosition, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.events.models import Event
+from annotator.labeling.models import Project
+from annotator.labeling.views import query_of
 from workqueue import presenters, reports, selectors, serializers, services
-from workqueue.models import QueueSettings
+from workqueue.models import QueueSettings, Ranking
 
 
 class SettingsView(APIView):
@@ -71,18 +73,43 @@ def _settings_change(event: Event) -> dict[str, Any]:
     return {**change, "at": presenters.iso(change["at"])}
 
 
-class RankingView(APIView):
-    """The current ranking."""
+class RankingsView(APIView):
+    """The rankings of a project."""
 
     parameters = PAGED
 
     def get(self, request: Request, project_id: int) -> Response:
-        """List its positions whose images are still open."""
+        """List them, newest first."""
+        project = access.project_for(person_of(request), project_id, Role.REVIEWER)
+        return page_of(request, selectors.rankings(project), presenters.present_ranking, ByNumber())
+
+
+class RankingView(APIView):
+    """The current ranking, or a past one."""
+
+    parameters = ("number", *PAGED)
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List its positions whose images are still open; with ``number``, all that one has."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
         classes = presenters.classes_of(project)
+        number = query_of(request, serializers.RankingQuery).get("number")
+        positions = selectors.ranked_images(project)
+        if number is not None:
+            positions = selectors.positions_of(_kept_ranking(project, number))
         return page_of(
             request,
-            selectors.ranked_images(project),
+            positions,
             lambda ranked: presenters.present_position(ranked, classes),
             ByPosition(),
         )
+
+
+def _kept_ranking(project: Project, number: int) -> Ranking:
+    found = selectors.rankings(project).filter(number=number)
+    ranking: Ranking | None = found.first()
+    if ranking is None:
+        raise Problem(404, "not-found", f"This project has no ranking {number}.")
+    if not found.filter(is_kept=True).exists():
+        raise Problem(404, "not-found", f"The positions of ranking {number} are no longer kept.")
+    return ranking

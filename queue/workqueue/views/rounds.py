@@ -1,7 +1,10 @@
 """The API of the background work of the queue: rounds, models, bake-offs."""
 
+import io
 from typing import Any
 
+from django.http import FileResponse
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,8 +16,9 @@ from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
-from annotator.labeling.views import body_of
-from workqueue import presenters, requests, selectors, serializers, services
+from annotator.labeling.views import body_of, query_of
+from workqueue import model_downloads, presenters, requests, selectors, serializers, services
+from workqueue.model_files import why_unusable
 from workqueue.models import ModelVersion, Round
 
 
@@ -94,13 +98,62 @@ class ModelsView(APIView):
         )
 
 
+class ModelView(APIView):
+    """One model."""
+
+    def get(self, request: Request, project_id: int, model_id: int) -> Response:
+        """Show it with its figures."""
+        project = access.project_for(person_of(request), project_id)
+        model = _model(request, project_id, model_id)
+        in_use = selectors.queue_state(project).model_version_id
+        return Response(presenters.present_model(model, in_use))
+
+
+class ModelDownloadView(APIView):
+    """One model as a file."""
+
+    parameters = ("format",)
+
+    def get(self, request: Request, project_id: int, model_id: int) -> HttpResponseBase:
+        """Send the head, from embeddings to probabilities, as safetensors or ONNX."""
+        model = _model(request, project_id, model_id, Role.REVIEWER)
+        what = query_of(request, serializers.DownloadQuery)["format"]
+        etag = model_downloads.etag_of(model, what)
+        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        if request.headers.get("If-None-Match") == etag:
+            return Response(status=304, headers=headers)
+        make = {"safetensors": model_downloads.as_safetensors, "onnx": model_downloads.as_onnx}
+        return FileResponse(
+            io.BytesIO(make[what](_head(model))),
+            as_attachment=True,
+            filename=f"project-{project_id}-model-{model.number}.{what}",
+            content_type="application/octet-stream",
+            headers=headers,
+        )
+
+
+def _head(model: ModelVersion) -> model_downloads.StoredHead:
+    if problem := why_unusable(model):
+        raise Problem(409, "model-unusable", f"Model {model.number} cannot be used: {problem}.")
+    try:
+        return model_downloads.read(model)
+    except model_downloads.UnknownFormatError as error:
+        raise Problem(409, "model-unusable", f"Model {model.number}: {error}.") from error
+
+
+def _model(
+    request: Request, project_id: int, model_id: int, at_least: Role = Role.ANNOTATOR
+) -> ModelVersion:
+    models = ModelVersion.objects.filter(project=project_id)
+    return access.object_for(person_of(request), models, at_least=at_least, pk=model_id)
+
+
 class ModelPromoteView(APIView):
     """Going back to a former model."""
 
     def post(self, request: Request, project_id: int, model_id: int) -> Response:
         """Let it be the one in use; the answer says what that changes."""
-        models = ModelVersion.objects.filter(project=project_id)
-        model = access.object_for(person_of(request), models, at_least=Role.LEAD, pk=model_id)
+        model = _model(request, project_id, model_id, Role.LEAD)
         try:
             promoted = services.promote(model=model, actor=person_of(request))
         except services.ModelUnusableError as error:

@@ -64,6 +64,18 @@ class PersonReleaseView(APIView):
         return Response({"n": n})
 
 
+class LeaseShowView(APIView):
+    """One lease of the person."""
+
+    def get(self, request: Request, project_id: int, token: str) -> Response:
+        """Show its image, why it was served, until when it is held, or what became of it."""
+        project = access.project_for(person_of(request), project_id)
+        lease = selectors.own_lease(project, person_of(request), str(token))
+        if lease is None:
+            raise Problem(404, "lease-unknown", "There is no such lease of yours in this project.")
+        return Response(presenters.present_own_lease(lease, database_now()))
+
+
 class LeaseView(APIView):
     """One lease of the person: ``heartbeat``, ``release`` or ``skip``."""
 
