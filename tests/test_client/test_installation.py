@@ -1,5 +1,6 @@
 """The client against a whole installation: a real server, a real worker, and violence."""
 
+import csv
 import os
 import re
 import signal
@@ -200,6 +201,27 @@ def test_what_happens_is_followed_live(client, access, tmp_path):
     kinds = [line.split()[1] for line in said.splitlines()]
     assert kinds[0] == "project.created"
     assert kinds[-1] == "round.done"
+
+
+def test_the_labels_are_written_and_downloaded(client, access, tmp_path):
+    pytest.importorskip("annotator.exports")
+    project = client.create_project("Exported", ["a", "b"])
+    uploaded = project.upload(make_pictures(tmp_path / "photos", 5))
+    for file, name in zip(uploaded.created, "abab", strict=False):
+        project.label(file.image.id, name)
+    target = tmp_path / "labels.csv"
+
+    done = annotator("export", "Exported", "--format", "csv", "-o", target, **access)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Exported: written to {target}." in done.stdout
+    rows = list(csv.DictReader(target.open()))
+    assert len(rows) == 4
+    assert {row["file_name"] for row in rows} == {file.path.name for file in uploaded.files[:4]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "photos"]
+    refused = annotator("export", "Exported", "--format", "nonsense", **access)
+    assert refused.returncode == 3
+    assert "/format" in refused.stderr
 
 
 def test_the_package_is_installed_by_pip_where_nothing_else_is(tmp_path, access):
