@@ -48,7 +48,6 @@ class Transport:
         self._patience_s = patience_s
         self._sleep = sleep
         self._http = httpx.Client(
-            base_url=f"{self.address}/api/v1/",
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=httpx.Timeout(TIMEOUT_S, connect=10.0),
         )
@@ -85,12 +84,23 @@ class Transport:
         """
         headers = {"Idempotency-Key": key or uuid.uuid4().hex} if method in WRITES else {}
         request = self._http.build_request(
-            method, path, json=json, params=params, files=files, data=fields, headers=headers
+            method,
+            self._url(path),
+            json=json,
+            params=params,
+            files=files,
+            data=fields,
+            headers=headers,
         )
         request.read()  # so that the body can be sent again
         return self._until_answered(lambda: self._http.send(request))
 
+    def _url(self, path: str) -> str:
+        return f"{self.address}{path}" if path.startswith("/") else f"{self.address}/api/v1/{path}"
+
     def _until_answered(self, once: Callable[[], httpx.Response]) -> httpx.Response:
+        if self._http.is_closed:
+            raise AnnotatorError("The client is closed: its “with” block has ended.")
         deadline = time.monotonic() + self._patience_s
         for pause in _pauses():
             answer = _answer_of(once)
@@ -133,7 +143,7 @@ class Transport:
         part.replace(target)
 
     def _save(self, address: str, part: Path) -> httpx.Response:
-        with self._http.stream("GET", address) as answer:
+        with self._http.stream("GET", self._url(address)) as answer:
             if not answer.is_success:
                 answer.read()
                 return answer

@@ -1,6 +1,7 @@
 """Files to images: several at a time, and only what the server does not have."""
 
 import hashlib
+import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -208,6 +209,9 @@ def _groups(files: Iterable[_Hashed]) -> Iterator[list[_Hashed]]:
 def _sent_name(path: Path) -> str:
     """Return a name that survives the way: valid text, and no path of another system."""
     text = path.name.encode("utf-8", "replace").decode("utf-8").replace("\\", "_")
+    # Servers read such a thing as `&amp;` in a name as what it stands for, which may be nothing.
+    while (plain := html.unescape(text)) != text:
+        text = plain
     return "".join(letter for letter in text if letter.isprintable()) or "unnamed"
 
 

@@ -191,7 +191,7 @@ def test_a_wrong_token_a_small_scope_and_an_unknown_project_each_say_what_to_do(
     assert [each.returncode for each in (wrong, small, foreign, missing)] == [3, 3, 3, 3]
     assert "Make one on your account page" in wrong.stderr
     assert "A lead can give you another role or token" in small.stderr
-    assert "not found" in foreign.stderr.lower()
+    assert "There is no such project" in foreign.stderr
     assert "ANNOTATOR_TOKEN is not set" in missing.stderr
     assert Image.objects.count() == 0
     for each in (wrong, small, foreign, missing):

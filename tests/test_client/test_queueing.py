@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from factories import make_images, make_ranking
+from factories import make_images, make_member, make_ranking, now
 
 from annotator.labeling.models import Annotation, Project
 from annotator_client import AnnotatorError, UnansweredError, queueing
@@ -127,13 +127,26 @@ def test_a_heartbeat_that_fails_ends_nothing_and_is_told(project, ranked, monkey
 
 
 def test_a_label_that_comes_late_is_kept_and_says_so(project, ranked, lead):
-    task = next(project.queue())
-    services.release_person(project=Project.objects.get(pk=project.id), user_id=lead.pk, actor=lead)
+    stored = Project.objects.get(pk=project.id)
+    tasks = project.queue()
+    task = next(tasks)
+    services.release_person(project=stored, user_id=lead.pk, actor=lead)
+    services.claim(user=make_member(stored), project=stored, n=1, now=now())
 
     given = task.submit("cat")
 
     assert given.outcome == "late"
     assert "kept" in given.message
+    tasks.close()
+
+
+def test_a_loop_that_outlives_its_client_ends_with_a_sentence(client, project, ranked):
+    tasks = project.queue()
+    next(tasks).submit("cat")
+    client.close()
+
+    with pytest.raises(AnnotatorError, match="The client is closed"):
+        next(tasks)
 
 
 def test_a_bot_that_waits_is_given_what_comes_later(project, monkeypatch):

@@ -11,7 +11,7 @@ from receiver_kit import RawServer, Receiver, Reply, cut_short
 from services import free_port
 
 from annotator.accounts import throttling
-from annotator.accounts.models import Scope
+from annotator.accounts.models import RateCount, Scope
 from annotator.labeling.models import Project
 from annotator_client import (
     AnnotatorError,
@@ -213,9 +213,9 @@ class TestARealServer:
 
     def test_wrong_fields_are_named(self, project):
         with pytest.raises(InvalidRequestError) as raised:
-            project.change_settings(batch_size=0, nonsense=1)
+            project.change_settings(batch_size=0, lease_minutes=0)
 
-        assert {entry.pointer for entry in raised.value.errors} == {"/batch_size", "/nonsense"}
+        assert {entry.pointer for entry in raised.value.errors} == {"/batch_size", "/lease_minutes"}
 
     def test_more_requests_than_allowed_wait_for_the_next_window(
         self, live_server, token, settings
@@ -226,6 +226,7 @@ class TestARealServer:
         def sleep(seconds):
             waits.append(seconds)
             throttling.rates.clear()
+            RateCount.objects.all().delete()
 
         transport = Transport(live_server.url, token, sleep=sleep)
 
