@@ -78,7 +78,7 @@ class ProjectInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
-    """What somebody said of an image."""
+    """What somebody said of an image; lists say whose it is, and whether it still stands."""
 
     id: int
     image_id: int
@@ -87,6 +87,8 @@ class Annotation:
     outcome: str
     source: str
     author: str
+    author_id: int | None
+    is_current: bool | None
     seconds: float | None
     created_at: datetime
     external_id: str | None
