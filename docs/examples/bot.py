@@ -30,7 +30,7 @@ with Client() as client, HTTPServer(("", int(sys.argv[2])), Hook) as receiver:
     centres = np.array([flat[names == name].mean(axis=0) for name in classes])
     likeness = np.exp(-np.linalg.norm(flat[:, None] - centres, axis=2))
     project.predict("colours", list(truth), likeness / likeness.sum(axis=1, keepdims=True))
-    project.change_settings(heuristic="margin", exploration_share=0, batch_size=10_000)
+    project.change_settings(heuristic="margin", exploration_share=0, spread_duplicates=False)
     project.order_by("colours")
     for task in project.queue():  # the most uncertain image first
         task.submit(truth[task.image.id])
