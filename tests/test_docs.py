@@ -5,8 +5,10 @@ from pathlib import Path
 from django.apps import apps
 
 import annotator.operations.checks  # noqa: F401 - fills the doctor's registry
+import annotator_client
 from annotator.api.problems import FRAMEWORK_CODES
 from annotator.operations import doctor
+from annotator_client import Client, Project, Task
 from workqueue.heuristics import HEURISTICS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,17 @@ def test_every_model_is_in_the_glossary():
     models = [model.__name__ for label in ours for model in apps.get_app_config(label).get_models()]
 
     assert [name for name in models if f"**{name}**" not in glossary] == []
+
+
+def test_every_method_and_every_exception_of_the_client_is_in_its_manual():
+    manual = (DOCS / "client.md").read_text()
+    methods = {
+        name for kind in (Client, Project, Task) for name in vars(kind) if not name.startswith("_")
+    } - {"close", "transport"}
+    errors = {name for name in annotator_client.__all__ if name.endswith("Error")} - {"FieldError"}
+
+    assert [name for name in sorted(methods) if not re.search(rf"\b{name}\b", manual)] == []
+    assert [name for name in sorted(errors) if f"`{name}`" not in manual] == []
 
 
 def test_every_heuristic_has_its_chapter():
