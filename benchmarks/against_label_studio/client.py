@@ -55,10 +55,17 @@ class Client:
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
         return self._send(op, method, path, json.dumps(body).encode(), headers, limit)
 
-    def upload(self, op: str, path: str, files: Sequence[Path]) -> Answer:
-        """Send files as a form does and return the answer."""
+    def upload(self, op: str, path: str, files: Sequence[Path], field: str = "") -> Answer:
+        """Send files as a form does and return the answer.
+
+        Args:
+            op: which part of the work it is.
+            path: where to.
+            files: the pictures.
+            field: of the form that holds them; each one's own name if left out.
+        """
         boundary = uuid.uuid4().hex
-        parts = [_part(file, boundary) for file in files]
+        parts = [_part(file, field or file.name, boundary) for file in files]
         body = b"".join([*parts, f"--{boundary}--\r\n".encode()])
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         return self._send(op, "POST", path, body, headers, 10 * TIMEOUT_S)
@@ -76,10 +83,10 @@ class Client:
     def _send(
         self, op: str, method: str, path: str, body: bytes, headers: dict[str, str], limit: float
     ) -> Answer:
-        connection = self._open(limit)
         started = time.monotonic()
         try:
-            connection.request(method, path, body, {**self._headers, **headers})
+            connection = self._open(limit)
+            connection.request(method, path, body or None, {**self._headers, **headers})
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -108,9 +115,10 @@ class Client:
         self._connection = None
 
 
-def _part(file: Path, boundary: str) -> bytes:
+def _part(file: Path, field: str, boundary: str) -> bytes:
     head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n'
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="{field}"; filename="{file.name}"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
     return head.encode() + file.read_bytes() + b"\r\n"

@@ -58,6 +58,7 @@ class LabelStudio(Tool):
         return self._owner.must(self._owner.ask(op, method, path, body, **more))
 
     def add(self, files: Sequence[Path]) -> None:
+        # Of several files in one field it takes the last only.
         answer = self._owner.must(self._owner.upload(tools.IMPORT, f"{self._path}import", files))
         if answer["task_count"] != len(files):
             raise SystemExit(f"{answer['task_count']} of {len(files)} pictures became tasks")
@@ -227,7 +228,7 @@ def _started(
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/", timeout=10):
             return True
     except (OSError, urllib.error.URLError):
         return False

@@ -48,7 +48,8 @@ class Annotator(Tool):
         return self._lead.must(self._lead.ask(op, method, path, body))
 
     def add(self, files: Sequence[Path]) -> None:
-        answer = self._lead.must(self._lead.upload(tools.IMPORT, f"{self._path}images/", files))
+        path = f"{self._path}images/"
+        answer = self._lead.must(self._lead.upload(tools.IMPORT, path, files, "file"))
         for entry in answer["results"]:
             if entry["image"] is None:
                 raise SystemExit(f"{entry['file_name']} was refused: {entry['reason']}")

@@ -1,7 +1,6 @@
 """The pictures both programs get: photographs of clothing, or generated ones."""
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +40,14 @@ def pictures(n: int, folder: Path) -> tuple[list[Picture], str]:
             f"generated pictures of {GENERATED_SIDE} px, because {archive.name} is not there"
         )
     labelled = read_oracle(archive, unpack_into=folder / "unpacked")
-    order = np.random.default_rng(0).permutation(len(labelled))[:n]
+    order = np.random.default_rng(0).permutation(len(labelled))
+    # Annotator keeps the same bytes once, Label Studio as often as they come.
+    different = {labelled[index].path.read_bytes(): labelled[index] for index in order.tolist()}
     found = []
-    for number, index in enumerate(order):
-        source = labelled[index]
+    for number, (content, source) in enumerate(list(different.items())[:n]):
         # Names that tell the pictures apart in both programs.
         file = folder / f"{number:05d}{source.path.suffix}"
-        shutil.copyfile(source.path, file)
+        file.write_bytes(content)
         found.append(Picture(file, source.class_name))
     return found, f"photographs of clothing ({archive.name})"
 
