@@ -76,7 +76,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--labels", type=int, default=100, help="of one person alone")
     parser.add_argument("--people", type=int, default=8, help="who label at once")
     parser.add_argument("--each", type=int, default=24, help="labels of each of them")

@@ -68,7 +68,7 @@ HEAD = ["What", "Annotator", "Label Studio", "Annotator is"]
 def _number(value: float) -> str:
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 def times_of(what: str, op: str, ours: Sequence[Call], theirs: Sequence[Call]) -> Pair:

@@ -157,8 +157,8 @@ class Work:
                  others.correlation, unit="", better=""),
             Pair(f"Among as many most uncertain, {who}", mine.share, others.share, unit="%",
                  better=""),
-            Pair(f"Images labelled twice, {who}", mine.doubles, others.doubles, unit="",
-                 better=""),
+            Pair(f"Labels of an image that had one, {who}", mine.doubled, others.doubled,
+                 unit="%", better=""),
             Pair(f"Requests that failed, {who}", failed[0], failed[1], unit="", better=""),
         ]  # fmt: skip
 
@@ -186,3 +186,4 @@ class Outcome:
         self.correlation = round(rank_correlation(served, order), 3)
         self.share = round(100 * share_of_the_first(served, order), 1)
         self.doubles = doubles(labels)
+        self.doubled = round(100 * self.doubles / max(len(labels), 1), 1)

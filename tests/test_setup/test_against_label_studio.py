@@ -57,7 +57,7 @@ def test_the_image_whose_largest_probability_is_least_comes_first():
 
 def test_a_figure_says_for_whom_it_is_better_and_where_we_are_worse():
     assert Pair("Next", 10, 45, tails=(20, 90)).cells == [
-        "Next", "10 (20) ms", "45 (90) ms", "4.50 times better",
+        "Next", "10 (20) ms", "45 (90) ms", "4.5 times better",
     ]  # fmt: skip
     assert Pair("Import", 45.5, 10).cells[-1] == "**4.55 times worse**"
     assert Pair("Labels a second", 30, 10, unit="", better="more").cells[1:] == [
