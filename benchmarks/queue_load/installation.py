@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bin"))
 from services import Postgres, Redis, free_port  # type: ignore[import-not-found]  # noqa: E402
 
+__all__ = [
+    "ROOT", "START_S", "STOP_S", "Installation", "Postgres", "Redis", "free_port", "installed",
+]  # fmt: skip
+
 START_S = 240.0
 STOP_S = 60.0
 
