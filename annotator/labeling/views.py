@@ -12,12 +12,13 @@ from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
 from annotator.api.conditions import if_match
+from annotator.api.contract import Operation, list_of, page_of_many
 from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
 from annotator.events.models import Event
-from annotator.labeling import restoring, serializers, services
+from annotator.labeling import answers, restoring, serializers, services
 from annotator.labeling.models import Image, LabelClass
 from annotator.labeling.presenters import (
     present_class,
@@ -48,6 +49,15 @@ class ProjectsView(APIView):
     """The projects of the person, and a way to make one."""
 
     parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ProjectOut)),
+        "post": Operation(
+            answers.ProjectOut,
+            status=201,
+            body=serializers.ProjectIn,
+            problems=("forbidden", "invalid-classes"),
+        ),
+    }
 
     def get(self, request: Request) -> Response:
         """List the person's projects, newest first."""
@@ -72,6 +82,8 @@ class ProjectsView(APIView):
 class ArchivedProjectsView(APIView):
     """The archived projects a person can bring back."""
 
+    contract = {"get": Operation(list_of(answers.ArchivedProjectOut))}
+
     def get(self, request: Request) -> Response:
         """List those the person leads."""
         archived = access.archived_projects(person_of(request)).prefetch_related("classes")
@@ -90,6 +102,18 @@ class ArchivedProjectsView(APIView):
 
 class ProjectView(APIView):
     """One project."""
+
+    contract = {
+        "get": Operation(answers.ProjectOut, role=Role.ANNOTATOR, returns=("ETag",)),
+        "patch": Operation(
+            answers.ProjectOut,
+            body=serializers.ProjectPatch,
+            role=Role.LEAD,
+            sends=("If-Match",),
+            returns=("ETag",),
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show the project."""
@@ -133,6 +157,8 @@ def _project_answer(project: Any) -> Response:
 class ProjectRestoreView(APIView):
     """Bringing an archived project back."""
 
+    contract = {"post": Operation(answers.RestoredProjectOut, role=Role.LEAD)}
+
     def post(self, request: Request, project_id: int) -> Response:
         """Show it to its members again."""
         project = access.archived_project_for(person_of(request), project_id)
@@ -146,6 +172,16 @@ class ClassesView(APIView):
     """The label set of a project."""
 
     parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ClassOut), role=Role.ANNOTATOR),
+        "post": Operation(
+            answers.ClassOut,
+            status=201,
+            body=serializers.ClassIn,
+            role=Role.LEAD,
+            problems=("class-exists",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the classes in their order."""
@@ -166,6 +202,16 @@ class ClassesView(APIView):
 
 class ClassView(APIView):
     """One class."""
+
+    contract = {
+        "patch": Operation(
+            answers.ClassOut,
+            body=serializers.ClassPatch,
+            role=Role.LEAD,
+            problems=("class-exists",),
+        ),
+        "delete": Operation(answers.ClassDeletedOut, role=Role.LEAD),
+    }
 
     def patch(self, request: Request, project_id: int, class_id: int) -> Response:
         """Rename it or give it another colour, key or place."""
@@ -189,6 +235,8 @@ class ClassView(APIView):
 class DeletedClassesView(APIView):
     """The classes that were deleted."""
 
+    contract = {"get": Operation(list_of(answers.DeletedClassOut), role=Role.LEAD)}
+
     def get(self, request: Request, project_id: int) -> Response:
         """List them, the last deleted first."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
@@ -199,6 +247,10 @@ class DeletedClassesView(APIView):
 
 class ClassRestoreView(APIView):
     """Bringing a deleted class back."""
+
+    contract = {
+        "post": Operation(answers.RestoredClassOut, role=Role.LEAD, problems=("class-exists",)),
+    }
 
     def post(self, request: Request, project_id: int, class_id: int) -> Response:
         """Offer it again; its labels count again where nobody labelled the image since."""
@@ -230,6 +282,8 @@ def _class(
 class ImageView(APIView):
     """One image of a project."""
 
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
+
     def delete(self, request: Request, project_id: int, image_id: int) -> Response:
         """Take it out of the project; its labels stay in the history."""
         image = access.object_for(
@@ -244,6 +298,10 @@ class ImageView(APIView):
 
 class ImageRestoreView(APIView):
     """Bringing a deleted image back."""
+
+    contract = {
+        "post": Operation(answers.RestoredImageOut, role=Role.LEAD, problems=("image-exists",)),
+    }
 
     def post(self, request: Request, project_id: int, image_id: int) -> Response:
         """Put it back into the project with its labels."""
@@ -264,6 +322,7 @@ class MembersView(APIView):
     """Who is in the project."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.MemberOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the members with their roles."""
@@ -274,6 +333,13 @@ class MembersView(APIView):
 
 class MemberView(APIView):
     """One member."""
+
+    contract = {
+        "patch": Operation(
+            answers.MemberOut, body=serializers.MemberPatch, role=Role.LEAD, problems=("last-lead",)
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD, problems=("last-lead",)),
+    }
 
     def patch(self, request: Request, project_id: int, user_id: int) -> Response:
         """Give them another role."""
@@ -324,6 +390,12 @@ class InvitationsView(APIView):
 
     parameters = PAGED
     secret_fields = ("url",)
+    contract = {
+        "get": Operation(page_of_many(answers.InvitationOut), role=Role.LEAD),
+        "post": Operation(
+            answers.NewInvitationOut, status=201, body=serializers.InvitationIn, role=Role.LEAD
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List those that can still be used."""
@@ -349,6 +421,8 @@ class InvitationsView(APIView):
 
 class InvitationView(APIView):
     """One invitation."""
+
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
 
     def delete(self, request: Request, project_id: int, invitation_id: int) -> Response:
         """Make its link useless."""
@@ -378,6 +452,7 @@ class EventsView(APIView):
     """The feed of everything that happened in a project."""
 
     parameters = ("after", "limit")
+    contract = {"get": Operation(answers.EventsOut, role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return the events after an id, oldest first."""

@@ -6,12 +6,14 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, NewestFirst
 from annotator.api.views import APIView
+from annotator.labeling.answers import ImageOut
 from annotator.labeling.models import Image
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import query_of
-from workqueue import presenters, reports, selectors
+from workqueue import answers, presenters, reports, selectors
 from workqueue.agreement import agreement
 
 
@@ -19,6 +21,10 @@ class ImagesView(APIView):
     """Listing a project's images."""
 
     parameters = ("status", "class", "q", "agreement", *PAGED)
+    query = ImageFilter
+    contract = {
+        "get": Operation(page_of_many(ImageOut), role=Role.ANNOTATOR, problems=("forbidden",)),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
@@ -42,6 +48,8 @@ class ImagesView(APIView):
 
 class MetricsView(APIView):
     """The figures of the progress page."""
+
+    contract = {"get": Operation(answers.MetricsOut, role=Role.ANNOTATOR)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return labels over time, the learning curve and the figures per class.

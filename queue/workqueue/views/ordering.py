@@ -9,16 +9,28 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.conditions import version_of
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, ByPosition, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.events.models import Event
-from workqueue import presenters, reports, selectors, serializers, services
+from workqueue import answers, presenters, reports, selectors, serializers, services
 from workqueue.models import QueueSettings
 
 
 class SettingsView(APIView):
     """The queue settings."""
+
+    contract = {
+        "get": Operation(answers.SettingsOut, role=Role.ANNOTATOR, returns=("ETag",)),
+        "patch": Operation(
+            answers.SettingsOut,
+            body=serializers.SettingsPatch,
+            role=Role.LEAD,
+            sends=("If-Match",),
+            returns=("ETag",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show them with the choices there are."""
@@ -59,6 +71,7 @@ class SettingsHistoryView(APIView):
     """Who changed the queue settings when."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.SettingsChangeOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the changes, newest first."""
@@ -75,6 +88,7 @@ class RankingView(APIView):
     """The current ranking."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.PositionOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List its positions whose images are still open."""
