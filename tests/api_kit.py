@@ -1,10 +1,12 @@
 """Every route of the API with something to call it on, for tests that try all of them."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 from factories import class_of, make_images, make_ranking, make_user
@@ -14,9 +16,17 @@ from annotator.accounts.models import Role, Scope, User
 from annotator.ingest.models import Import
 from annotator.ingest.services import start_upload
 from annotator.jobs.models import Job
-from annotator.labeling.models import Annotation, Project
-from annotator.labeling.services import record_annotation
-from workqueue.models import Replay, Round
+from annotator.labeling.models import Annotation, Image, LabelClass, Project
+from annotator.labeling.services import (
+    delete_class,
+    delete_image,
+    delete_project,
+    record_annotation,
+)
+from annotator.webhooks import signing
+from annotator.webhooks.models import Delivery, Webhook
+from workqueue.model_files import MANIFEST, WEIGHTS
+from workqueue.models import ExternalModel, ModelVersion, Replay, Round
 from workqueue.services import claim
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
@@ -113,6 +123,63 @@ def _failed_job(user: User, project: Project) -> int:
     return Job.objects.create(kind="embed", queue="embed", project=project, state="failed").pk
 
 
+def _archived_project(user: User, project: Project) -> int:
+    # A row of its own: what is in memory outlives the transaction.
+    living = Project.objects.filter(pk=project.pk, deleted_at=None).first()
+    if living:
+        delete_project(project=living, actor=user, now=timezone.now())
+    return project.pk
+
+
+def _deleted_class(user: User, project: Project) -> int:
+    gone = LabelClass.objects.get(project=project.pk, name="dog")
+    if gone.deleted_at is None:
+        delete_class(label_class=gone, actor=user, now=timezone.now())
+    return gone.pk
+
+
+def _deleted_image(user: User, project: Project) -> int:
+    gone = Image.objects.get(pk=make_images(project, 1)[0].pk)
+    delete_image(image=gone, actor=user, now=timezone.now())
+    return gone.pk
+
+
+def _model(_: User, project: Project) -> int:
+    number = project.model_versions.count() + 1
+    folder = settings.MODELS_ROOT / f"kit-{project.pk}-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(b"weights")
+    (folder / MANIFEST).write_text("{}")
+    return ModelVersion.objects.create(
+        project=project, number=number, backbone="b", class_ids=[], folder=folder.name,
+        sha256=hashlib.sha256(b"weights").hexdigest(), n_labels=0,
+    ).pk  # fmt: skip
+
+
+def _external_model(_: User, project: Project) -> int:
+    return ExternalModel.objects.create(
+        project=project, name=f"kit-{project.external_models.count()}", class_ids=[]
+    ).pk
+
+
+def _webhook(user: User, project: Project) -> int:
+    nonce = signing.new_nonce()
+    secret_hash = signing.hash_of(signing.secret_of(nonce))
+    return Webhook.objects.create(
+        project=project, url=RECEIVER, events=["round.*"], nonce=nonce, secret_hash=secret_hash,
+        created_by=user,
+    ).pk  # fmt: skip
+
+
+def _delivery(user: User, project: Project) -> int:
+    return Delivery.objects.create(
+        webhook_id=_webhook(user, project), kind="round.done", state=Delivery.State.DELIVERED
+    ).pk
+
+
+# Nobody is asked for a name, and nothing is sent.
+RECEIVER = "https://8.8.8.8/hook"
+
 # What stands in an address: how to make one that is this person's, in this project.
 THINGS: dict[str, Callable[[User, Project], Any]] = {
     "project_id": lambda _, project: project.pk,
@@ -128,12 +195,21 @@ THINGS: dict[str, Callable[[User, Project], Any]] = {
     "job_id": _failed_job,
     "key": _upload,
     "import_id": _import,
+    "model_id": _model,
+    "webhook_id": _webhook,
+    "delivery_id": _delivery,
 }
 # The same name for another thing, on one route.
-THINGS_OF_ROUTE = {("token", "token_id"): _token}
+THINGS_OF_ROUTE: dict[tuple[str, str], Callable[[User, Project], Any]] = {
+    ("token", "token_id"): _token,
+    ("external_model", "model_id"): _external_model,
+    ("project_restore", "project_id"): _archived_project,
+    ("class_restore", "class_id"): _deleted_class,
+    ("image_restore", "image_id"): _deleted_image,
+}
 # Things that belong to one person inside a project (or outside of any).
 ONES_OWN = {("token", "token_id"), *((name, "token") for name in ("heartbeat", "release", "skip"))}
-ONES_OWN |= {("annotation", "annotation_id")}
+ONES_OWN |= {(name, "annotation_id") for name in ("annotation", "annotation_history")}
 
 Body = Callable[[User, Project], dict[str, Any]]
 # A body that is accepted, for each write; {} where there is none here.
@@ -153,7 +229,16 @@ BODIES: dict[str, Body] = {
     "post release_person": lambda user, _: {"user": user.pk},
     "patch queue_settings": lambda *_: {"batch_size": 7},
     "put annotation": lambda _, project: {"class_ids": [class_of(project, "dog").pk]},
+    "put predictions": lambda _, project: {
+        "model": "m",
+        "class_ids": [class_of(project).pk, class_of(project, "dog").pk],
+        "predictions": [{"image": make_images(project, 1)[0].pk, "probabilities": [0.4, 0.6]}],
+    },
+    "post webhooks": lambda *_: {"url": RECEIVER},
+    "patch webhook": lambda *_: {"description": "d"},
 }  # fmt: skip
+# What has to be sent beside the body.
+HEADERS = {"put annotation": {"If-Match": "*"}}
 
 
 def values_for(route: Route, user: User, project: Project) -> dict[str, Any]:
@@ -170,6 +255,11 @@ def body_for(method: str, route: Route, user: User, project: Project) -> dict[st
     """Return a body that is accepted."""
     make = BODIES.get(f"{method} {route.name}")
     return make(user, project) if make else {}
+
+
+def headers_for(method: str, route: Route) -> dict[str, str]:
+    """Return the headers without which it is not."""
+    return HEADERS.get(f"{method} {route.name}", {})
 
 
 def fill(project: Project) -> Project:

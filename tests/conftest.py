@@ -1,8 +1,10 @@
 import os
+import shutil
 from pathlib import Path
 
 import contract_kit
 import pytest
+from django.conf import settings
 from django.db import connection
 from rest_framework.test import APIClient
 
@@ -71,6 +73,14 @@ def _every_answer_is_in_the_schema():
 def _nobody_has_asked_yet():
     """Users of different tests have the same numbers: forget what was counted for them."""
     throttling.rates.clear()
+
+
+@pytest.fixture(autouse=True)
+def _a_test_leaves_no_files():
+    """Rows are taken back and their numbers used again: the next model may have the same folder."""
+    yield
+    for folder in (settings.MODELS_ROOT, settings.UPLOADS_ROOT):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

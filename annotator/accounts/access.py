@@ -11,29 +11,24 @@ from django.apps import apps
 from django.core.exceptions import PermissionDenied as PagePermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest
-from rest_framework.exceptions import (
-    APIException,
-    NotAuthenticated,
-    NotFound,
-    PermissionDenied,
-)
+from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDenied
 from rest_framework.request import Request
 
 from annotator.accounts.models import Membership, Role, User
+from annotator.api.problems import Problem
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 
-class ProjectArchivedError(APIException):
+class ProjectArchivedError(Problem):
     """The project is hidden until a lead brings it back; said to its members only."""
-
-    status_code = 410
-    default_code = "project-archived"
 
     def __init__(self, project: Any) -> None:
         super().__init__(
+            410,
+            "project-archived",
             f"The project “{project.name}” is archived. "
-            "Nothing of it is lost: a lead can bring it back on the page Projects."
+            "Nothing of it is lost: a lead can bring it back on the page Projects.",
         )
         self.project = project
 

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from annotator.accounts.models import Role, Scope
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 
 
 class ChoiceByName(serializers.ChoiceField):
@@ -28,7 +28,7 @@ class ChoiceByName(serializers.ChoiceField):
 class TokenIn(StrictSerializer):
     """A token to create."""
 
-    name = serializers.CharField(max_length=100, help_text="what it is for")
+    name = NameField(max_length=100, help_text="what it is for")
     scope = ChoiceByName(Scope, default=Scope.READ, help_text="what it may be used for")
     days = serializers.IntegerField(
         min_value=1,

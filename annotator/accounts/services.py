@@ -204,15 +204,20 @@ def find_token(*, secret: str, now: datetime) -> ApiToken | None:
 
 @transaction.atomic
 def note_token_in_address(*, secret: str, now: datetime) -> None:
-    """Write down that a living token stood in an address, where logs and histories keep it."""
+    """Write down that a living token stood in an address, where logs and histories keep it.
+
+    Once an hour: nobody can fill the history with it, which is never cleared.
+    """
     token = find_token(secret=secret, now=now)
-    if token:
-        events.record(
-            kind="token.in_address",
-            project_id=token.user.service_of_id,
-            actor_id=token.user_id,
-            payload={"token": token.pk},
-        )
+    hour = int(now.timestamp()) // 3600 * 3600
+    if token is None or add_to_count(key=f"token-in-address:{token.pk}", window=hour) > 1:
+        return
+    events.record(
+        kind="token.in_address",
+        project_id=token.user.service_of_id,
+        actor_id=token.user_id,
+        payload={"token": token.pk},
+    )
 
 
 @transaction.atomic

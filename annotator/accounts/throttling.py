@@ -83,14 +83,24 @@ def address_of(request: HttpRequest) -> str:
         *(entry.strip() for entry in forwarded),
         str(request.META.get("REMOTE_ADDR", "")),
     ]
-    text = str(seen[max(len(seen) - 1 - settings.PROXIES, 0)])
+    text = _without_port(str(seen[max(len(seen) - 1 - settings.PROXIES, 0)]))
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return text
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        # How a server that listens on IPv6 sees everybody who comes by IPv4.
+        return str(address.ipv4_mapped)
     if address.version == 6:
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
+
+
+def _without_port(text: str) -> str:
+    # Some proxies write it, and it is another one for each connection.
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 class LoginAttempt:

@@ -3,11 +3,15 @@
 ``Idempotency-Key`` on any write of the API: the first request with a key is done, and its answer is
 stored in the same transaction; the same request again gets the stored answer. Refusals are not
 stored: nothing was done.
+
+Some writes are no single transaction. Their answer is stored right after them: a process that dies
+between the two has the request done again, which does no harm (see ``in_steps`` of the views).
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from django.db import transaction
@@ -26,13 +30,14 @@ _HEADERS_KEPT = ("ETag", "Location")
 
 
 def answer_once(
-    handler: Callable[..., Response], secret_fields: Sequence[str]
+    handler: Callable[..., Response], secret_fields: Sequence[str], *, in_steps: bool
 ) -> Callable[..., Response]:
     """Return the handler, done at most once per key of the request.
 
     Args:
         handler: a method of a view.
         secret_fields: what is shown once and never stored; a repeated answer has null there.
+        in_steps: whether it must not run in a transaction of ours.
     """
 
     def handle(request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -41,7 +46,7 @@ def answer_once(
             headers = {**row.headers, "Idempotency-Replayed": "true"}
             return Response(row.body, status=row.status, headers=headers)
         try:
-            with transaction.atomic():
+            with nullcontext() if in_steps else transaction.atomic():
                 response = handler(request, *args, **kwargs)
                 _keep(row, response, secret_fields)
         except services.AnswerInProgressError as error:

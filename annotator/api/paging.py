@@ -89,6 +89,12 @@ class NewestFirst(NumberCursor):
         return f"cursor:{self.request.path}:{self.request.user.pk}"
 
 
+class OldestFirst(NewestFirst):
+    """Pages of a list by ascending id."""
+
+    ordering = "id"
+
+
 class ByPosition(NewestFirst):
     """Pages of a ranking by ascending position."""
 

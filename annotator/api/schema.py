@@ -182,7 +182,7 @@ class ContractSchema(AutoSchema):
         return f"Needs {role}a token with the scope {self._scope()}."
 
     def _scope(self) -> str:
-        scope = self._ours.write_scope if self.method in WRITES else Scope.READ
+        scope = self._ours.write_scope if self.method in WRITES else self._ours.read_scope
         return Scope(scope).label.lower()
 
     def get_tags(self) -> list[str]:
@@ -311,6 +311,8 @@ class ContractSchema(AutoSchema):
             # Forbidden is also a browser that does not send the token against forged requests.
             found += ["bad-request", "parse-error", "forbidden", "scope-missing", "too-large"]
             found += ["unsupported-type", "storage-full"]
+        elif self._ours.read_scope > Scope.READ:
+            found += ["scope-missing"]
         if operation.role is not None and operation.role > Role.ANNOTATOR:
             found += ["forbidden"]
         if "<" in self.path_regex:

@@ -10,6 +10,7 @@ from annotator.api.models import StoredAnswer
 
 # Longer than any request is let run; whoever holds a key for longer has died.
 TAKEN_OVER_AFTER = timedelta(minutes=3)
+FORGOTTEN_AT_ONCE = 1000
 
 
 class AnswerKeyReusedError(Exception):
@@ -75,5 +76,7 @@ def drop_answer(row: StoredAnswer) -> None:
 
 
 def forget_answers(*, before: datetime) -> None:
-    """Drop the answers to requests that came before a time."""
-    StoredAnswer.objects.filter(started_at__lt=before).delete()
+    """Drop the answers to requests that came before a time, some in a transaction."""
+    old = StoredAnswer.objects.filter(started_at__lt=before).order_by("pk")
+    while some := list(old.values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE]):
+        StoredAnswer.objects.filter(pk__in=some).delete()

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from annotator.accounts import services as accounts
 from annotator.accounts.models import Scope
+from annotator.accounts.permissions import refuse_small_scope
 from annotator.accounts.secrets import is_well_formed
 from annotator.api.contract import Operation
 from annotator.api.idempotency import answer_once
@@ -30,10 +31,14 @@ class Nothing(StrictSerializer):
 class APIView(views.APIView):
     """A view of the API: DRF's, and what every route of ours promises."""
 
-    # What a token needs for the writes of this view.
+    # What a token needs to read here, and to write.
+    read_scope = Scope.READ
     write_scope = Scope.MANAGE
     # Whether an idempotency key is for us; views whose writes can be repeated anyway say no.
     answers_once = True
+    # The methods whose work is no single transaction: they ask a name server, or go in steps so
+    # that nobody waits for them. Their answer is stored after it.
+    in_steps: Collection[str] = ()
     # What an address may say after its question mark.
     parameters: Collection[str] = ()
     # The methods that take no body.
@@ -53,6 +58,8 @@ class APIView(views.APIView):
         """
         _refuse_token_in_address(request)
         super().initial(request, *args, **kwargs)
+        # After the request is counted: one that is refused was a request, too.
+        refuse_small_scope(request, self)
         self._check_parameters(request)
         method = (request.method or "").lower()
         if method in self.without_body:
@@ -60,7 +67,8 @@ class APIView(views.APIView):
         if self.answers_once and method in WRITES and "Idempotency-Key" in request.headers:
             handler = getattr(self, method, self.http_method_not_allowed)
             # DRF looks the handler up next.
-            setattr(self, method, answer_once(handler, self.secret_fields))
+            once = answer_once(handler, self.secret_fields, in_steps=method in self.in_steps)
+            setattr(self, method, once)
 
     def _check_parameters(self, request: Request) -> None:
         # A misspelt filter must not silently answer with everything.

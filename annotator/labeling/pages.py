@@ -81,7 +81,7 @@ def project_settings(request: HttpRequest, project_id: int) -> HttpResponse:
         project,
         "settings",
         classes=classes,
-        deleted_classes=selectors.deleted_classes(project),
+        deleted_classes=selectors.deleted_classes(project)[:200],
         version=version_of(project),
     )
     return render(request, "labeling/project_settings.html", context)

@@ -20,6 +20,7 @@ from annotator.labeling.services import (
     MAX_CLASSES,
     InvalidClassesError,
     follow_labels,
+    has_name,
     images_naming,
     locked_images,
     locked_project,
@@ -68,7 +69,7 @@ def restore_class(*, label_class: LabelClass, actor: User) -> int | None:
         locked_images(image_ids)
     locked_project(project_id)
     living = LabelClass.objects.filter(project=label_class.project_id, deleted_at=None)
-    if living.filter(name__iexact=label_class.name).exclude(pk=label_class.pk).exists():
+    if has_name(living.exclude(pk=label_class.pk), label_class.name):
         raise InvalidClassesError(
             f"There is another class called “{label_class.name}” by now. Rename that one first."
         )

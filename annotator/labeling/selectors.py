@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Subquery
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Subquery
 
 from annotator.accounts import access
 from annotator.accounts.models import Invitation, Membership, Role
@@ -53,9 +53,9 @@ def archived_cards(user: Any) -> list[ProjectCard]:
     return [ProjectCard(project, Role.LEAD) for project in access.archived_projects(user)[:200]]
 
 
-def deleted_classes(project: Project) -> list[LabelClass]:
+def deleted_classes(project: Project) -> QuerySet[LabelClass]:
     """Return the classes that were deleted, the last one first."""
-    return list(project.classes.exclude(deleted_at=None).order_by("-deleted_at", "-pk")[:200])
+    return project.classes.exclude(deleted_at=None).order_by("-deleted_at", "-pk")
 
 
 def people(project: Project) -> list[Membership]:

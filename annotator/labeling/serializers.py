@@ -7,7 +7,7 @@ from rest_framework import serializers
 from annotator.accounts.models import Role
 from annotator.api.converters import LARGEST_ID
 from annotator.api.paging import LARGEST_PAGE
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 from annotator.labeling.models import Image, Project
 from annotator.labeling.services import MAX_CLASSES, ClassSpec
 
@@ -17,7 +17,7 @@ ROLE_NAMES = {role.label.lower(): role for role in Role}
 class ClassIn(StrictSerializer):
     """A class to add; colour and key are chosen when left out."""
 
-    name = serializers.CharField(max_length=80, help_text="its name")
+    name = NameField(max_length=80, help_text="its name")
     colour = serializers.RegexField(
         r"^#[0-9a-fA-F]{6}\Z",
         required=False,
@@ -41,7 +41,7 @@ class ClassIn(StrictSerializer):
 class ClassPatch(ClassIn):
     """A change of a class."""
 
-    name = serializers.CharField(max_length=80, required=False, help_text="its name")
+    name = NameField(max_length=80, required=False, help_text="its name")
     colour = serializers.RegexField(r"^#[0-9a-fA-F]{6}\Z", required=False, help_text="as #rrggbb")
     hotkey = serializers.RegexField(
         r"^[1-9a-z]?\Z",
@@ -74,7 +74,7 @@ def refuse_taken_key(value: str) -> str:
 class ProjectIn(StrictSerializer):
     """A project to create."""
 
-    name = serializers.CharField(max_length=120, help_text="its name")
+    name = NameField(max_length=120, help_text="its name")
     kind = serializers.ChoiceField(
         choices=Project.Kind.choices,
         default=Project.Kind.ONE_CLASS,
@@ -102,7 +102,7 @@ class ProjectIn(StrictSerializer):
 class ProjectPatch(StrictSerializer):
     """A change of a project."""
 
-    name = serializers.CharField(max_length=120, required=False, help_text="its name")
+    name = NameField(max_length=120, required=False, help_text="its name")
     instructions = serializers.CharField(
         max_length=100_000,
         required=False,
@@ -139,7 +139,7 @@ class InvitationIn(StrictSerializer):
     """An invitation to create."""
 
     role = RoleField(default=Role.ANNOTATOR, help_text="the role whoever opens it gets")
-    note = serializers.CharField(
+    note = NameField(
         max_length=100, required=False, default="", allow_blank=True, help_text="who it is for"
     )
     uses = serializers.IntegerField(

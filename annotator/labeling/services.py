@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, Max, OuterRef
+from django.db.models import Exists, F, Max, OuterRef, QuerySet
 from django.db.models.functions import Greatest
 
 from annotator.accounts.models import Membership, Role, User
@@ -19,6 +19,7 @@ from annotator.events import services as events
 from annotator.jobs import services as jobs
 from annotator.labeling import hooks
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
+from annotator.labeling.names import name_key
 
 MAX_CLASSES = 1000
 # So many images change in one transaction at most; more are left to a job.
@@ -257,17 +258,17 @@ def _add_classes(project: Project, specs: Sequence[ClassSpec]) -> list[LabelClas
     existing = list(project.classes.filter(deleted_at=None))
     if len(existing) + len(specs) > MAX_CLASSES:
         raise InvalidClassesError(f"A project can have at most {MAX_CLASSES} classes.")
-    names = {entry.name.casefold() for entry in existing}
+    names = {name_key(entry.name) for entry in existing}
     hotkeys = {entry.hotkey for entry in existing if entry.hotkey}
     start = project.classes.aggregate(last=Max("position"))["last"]
     position = 0 if start is None else start + 1
     added = []
     for spec in specs:
-        if spec.name.casefold() in names:
+        if name_key(spec.name) in names:
             raise InvalidClassesError(f"There are two classes called “{spec.name}”.")
         if spec.hotkey and spec.hotkey in hotkeys:
             raise InvalidClassesError(f"The key “{spec.hotkey}” is given to two classes.")
-        names.add(spec.name.casefold())
+        names.add(name_key(spec.name))
         hotkeys.add(spec.hotkey)
         added.append(
             LabelClass(
@@ -286,6 +287,11 @@ def _add_classes(project: Project, specs: Sequence[ClassSpec]) -> list[LabelClas
     return LabelClass.objects.bulk_create(added)
 
 
+def has_name(classes: QuerySet[LabelClass], name: str) -> bool:
+    """Return whether one of the classes has this name, or one that looks like it."""
+    return name_key(name) in map(name_key, classes.values_list("name", flat=True))
+
+
 @transaction.atomic
 def update_class(*, label_class: LabelClass, actor: User, changes: dict[str, Any]) -> LabelClass:
     """Rename a class or give it another colour, key or position.
@@ -296,7 +302,7 @@ def update_class(*, label_class: LabelClass, actor: User, changes: dict[str, Any
     others = LabelClass.objects.filter(project=label_class.project_id, deleted_at=None).exclude(
         pk=label_class.pk
     )
-    if "name" in changes and others.filter(name__iexact=changes["name"]).exists():
+    if "name" in changes and has_name(others, changes["name"]):
         raise InvalidClassesError(f"There is another class called “{changes['name']}”.")
     if changes.get("hotkey") and others.filter(hotkey=changes["hotkey"]).exists():
         raise InvalidClassesError(f"The key “{changes['hotkey']}” belongs to another class.")

@@ -12,7 +12,7 @@ from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
 from annotator.api.conditions import if_match
-from annotator.api.contract import Operation, list_of, page_of_many
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
@@ -28,7 +28,6 @@ from annotator.labeling.presenters import (
 from annotator.labeling.selectors import deleted_classes
 
 EVENTS_AT_ONCE = 200
-ARCHIVED_LISTED = 200
 
 
 def body_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
@@ -82,22 +81,20 @@ class ProjectsView(APIView):
 class ArchivedProjectsView(APIView):
     """The archived projects a person can bring back."""
 
-    contract = {"get": Operation(list_of(answers.ArchivedProjectOut))}
+    parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ArchivedProjectOut))}
 
     def get(self, request: Request) -> Response:
-        """List those the person leads."""
+        """List those the person leads, the newest project first."""
         archived = access.archived_projects(person_of(request)).prefetch_related("classes")
-        return Response(
-            {
-                "results": [
-                    {
-                        **present_project(entry, Role.LEAD),
-                        "archived_at": entry.deleted_at.isoformat(),
-                    }
-                    for entry in archived[:ARCHIVED_LISTED]
-                ]
-            }
-        )
+        return page_of(request, archived, _archived)
+
+
+def _archived(project: Any) -> dict[str, Any]:
+    return {
+        **present_project(project, Role.LEAD),
+        "archived_at": project.deleted_at.isoformat(),
+    }
 
 
 class ProjectView(APIView):
@@ -157,6 +154,8 @@ def _project_answer(project: Any) -> Response:
 class ProjectRestoreView(APIView):
     """Bringing an archived project back."""
 
+    without_body = ("post",)
+    in_steps = ("post",)
     contract = {"post": Operation(answers.RestoredProjectOut, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int) -> Response:
@@ -235,19 +234,19 @@ class ClassView(APIView):
 class DeletedClassesView(APIView):
     """The classes that were deleted."""
 
-    contract = {"get": Operation(list_of(answers.DeletedClassOut), role=Role.LEAD)}
+    parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.DeletedClassOut), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int) -> Response:
-        """List them, the last deleted first."""
+        """List them, the newest class first."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
-        return Response(
-            {"results": [present_deleted_class(entry) for entry in deleted_classes(project)]}
-        )
+        return page_of(request, deleted_classes(project), present_deleted_class)
 
 
 class ClassRestoreView(APIView):
     """Bringing a deleted class back."""
 
+    without_body = ("post",)
     contract = {
         "post": Operation(answers.RestoredClassOut, role=Role.LEAD, problems=("class-exists",)),
     }
@@ -299,6 +298,7 @@ class ImageView(APIView):
 class ImageRestoreView(APIView):
     """Bringing a deleted image back."""
 
+    without_body = ("post",)
     contract = {
         "post": Operation(answers.RestoredImageOut, role=Role.LEAD, problems=("image-exists",)),
     }

@@ -8,12 +8,15 @@ elsewhere.
 import ipaddress
 import re
 import socket
+import threading
 import time
 import unicodedata
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
@@ -23,6 +26,7 @@ IpAddress = IPv4Address | IPv6Address
 
 MAX_URL = 2000
 MAX_HOST = 253
+LOOK_UP_S = 5.0
 OWN_LOOKUP_GOOD_FOR_S = 300
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -205,12 +209,31 @@ def _look_up(host: str) -> tuple[IpAddress, ...]:
     except ValueError:
         pass  # a name
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = _asked_of_name_servers(host)
         # A zone makes it link-local: it is dropped, and the address refused for what it is.
         texts = [str(entry[4][0]).partition("%")[0] for entry in found]
     except (OSError, UnicodeError):
         return ()
     return tuple(dict.fromkeys(ipaddress.ip_address(text) for text in texts))
+
+
+def _asked_of_name_servers(host: str) -> list[Any]:
+    """Look a name up, within a time: the system waits long for a name server that says nothing.
+
+    Raises:
+        OSError: the name is not known, or nobody answered.
+    """
+    answer: Future[list[Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answer.set_exception(error)
+
+    # It cannot be called off, but nobody waits for it.
+    threading.Thread(target=ask, daemon=True).start()
+    return answer.result(LOOK_UP_S)
 
 
 def _is_trusted(host: str, ips: Iterable[IpAddress]) -> bool:

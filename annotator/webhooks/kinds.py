@@ -25,6 +25,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "round.done": "A round has ended: a new model and ranking",
         "round.failed": "A round has failed",
         "model.promoted": "A lead went back to a former model",
+        "predictions.stored": "Predictions of a model of your own were posted",
+        "predictions.deleted": "Such a model was deleted with its predictions",
         "replay.done": "A replay has ended",
     },
     "Project and people": {
@@ -42,6 +44,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "member.removed": "A person was removed",
         "invitation.created": "An invitation was made",
         "invitation.revoked": "An invitation was revoked",
+        "service_token.created": "A token of a service was made",
+        "service_token.revoked": "A token of a service was revoked",
+        "token.in_address": "A token of a service stood in a web address: replace it",
     },
 }
 KINDS = [kind for group in GROUPS.values() for kind in group]

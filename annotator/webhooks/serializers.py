@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 from annotator.webhooks import kinds
 
 
@@ -37,7 +37,7 @@ class WebhookIn(StrictSerializer):
         default=lambda: [kinds.ALL],
         help_text="kinds of events (round.done), all of one thing (round.*), or * for all",
     )
-    description = serializers.CharField(
+    description = NameField(
         max_length=200, required=False, default="", allow_blank=True, help_text="what it is for"
     )
 
@@ -52,7 +52,7 @@ class WebhookPatch(StrictSerializer):
         required=False,
         help_text="kinds of events (round.done), all of one thing (round.*), or * for all",
     )
-    description = serializers.CharField(
+    description = NameField(
         max_length=200, required=False, allow_blank=True, help_text="what it is for"
     )
     is_active = serializers.BooleanField(

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
-from annotator.accounts.models import Role
+from annotator.accounts.models import Role, Scope
 from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
@@ -24,11 +24,19 @@ from annotator.webhooks.presenters import present_delivery, present_webhook
 ADDRESS_CODES = ("scheme", "not-public", "self", "port", "credentials", "malformed")
 
 
-class WebhooksView(APIView):
+class WebhookAPIView(APIView):
+    """What all of them share."""
+
+    # Many a receiver is protected by nothing but its address.
+    read_scope = Scope.MANAGE
+
+
+class WebhooksView(WebhookAPIView):
     """The webhooks of a project."""
 
     parameters = PAGED
     secret_fields = ("secret",)
+    in_steps = ("post",)
     contract = {
         "get": Operation(page_of_many(answers.WebhookOut), role=Role.LEAD),
         "post": Operation(
@@ -60,9 +68,10 @@ class WebhooksView(APIView):
         return Response({**present_webhook(created.webhook), "secret": created.secret}, status=201)
 
 
-class WebhookView(APIView):
+class WebhookView(WebhookAPIView):
     """One webhook."""
 
+    in_steps = ("patch", "delete")
     contract = {
         "get": Operation(answers.WebhookOut, role=Role.LEAD),
         "patch": Operation(
@@ -94,7 +103,7 @@ class WebhookView(APIView):
         return Response(status=204)
 
 
-class WebhookRotateView(APIView):
+class WebhookRotateView(WebhookAPIView):
     """The secret of a webhook."""
 
     without_body = ("post",)
@@ -108,7 +117,7 @@ class WebhookRotateView(APIView):
         return Response({**present_webhook(rotated.webhook), "secret": rotated.secret})
 
 
-class WebhookTestView(APIView):
+class WebhookTestView(WebhookAPIView):
     """Trying a webhook."""
 
     without_body = ("post",)
@@ -126,7 +135,7 @@ class WebhookTestView(APIView):
         return Response(present_delivery(delivery), status=202)
 
 
-class DeliveriesView(APIView):
+class DeliveriesView(WebhookAPIView):
     """The log of a webhook."""
 
     parameters = PAGED
@@ -138,7 +147,7 @@ class DeliveriesView(APIView):
         return page_of(request, webhook.deliveries.prefetch_related("attempts"), present_delivery)
 
 
-class RedeliverView(APIView):
+class RedeliverView(WebhookAPIView):
     """Sending a message again."""
 
     without_body = ("post",)

@@ -89,7 +89,9 @@ def _find_lost_rounds() -> None:
     Round.objects.filter(state__in=[Round.State.QUEUED, Round.State.RUNNING]).filter(
         Q(job=None) | Q(job__state__in=[Job.State.DONE, Job.State.CANCELLED, Job.State.FAILED])
     ).update(state=Round.State.FAILED, error="The round's job has ended without a result.")
-    waiting = QueueState.objects.filter(labels_since_round__gt=0, project__deleted_at=None)
+    waiting = QueueState.objects.filter(
+        Q(labels_since_round__gt=0) | Q(predictions_since_round__gt=0), project__deleted_at=None
+    )
     for state in waiting.select_related("project"):
         newest = Round.objects.filter(project=state.project).order_by("-number").first()
         if newest is None or newest.state != Round.State.FAILED:

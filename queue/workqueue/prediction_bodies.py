@@ -4,11 +4,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from django.core.validators import RegexValidator
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from annotator.api.converters import LARGEST_ID
-from annotator.api.serializers import StrictSerializer
+from annotator.api.serializers import NameField, StrictSerializer
 from annotator.labeling.models import Project
 
 MOST_AT_ONCE = 10_000
@@ -59,8 +60,9 @@ class PredictionEntries(serializers.JSONField):
 class PredictionsIn(StrictSerializer):
     """What a model says of images."""
 
-    model = serializers.RegexField(
-        r"^[^\x00-\x1f/]{1,80}\Z",
+    model = NameField(
+        max_length=80,
+        validators=[RegexValidator(r"^[^/]+\Z")],
         help_text="a name for your model; its former predictions of these images are replaced",
     )
     class_ids = serializers.ListField(

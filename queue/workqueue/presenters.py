@@ -436,18 +436,15 @@ def holders(leases: Iterable[Lease]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def present_history(rows: Iterable[Annotation], by: dict[int, str]) -> list[dict[str, Any]]:
-    """Return what was said of an image, one entry a change, each with who made it."""
-    return [
-        {
-            **present_annotation(row),
-            "by": by.get(row.pk, row.author.shown_name),
-            "is_current": row.is_current,
-            "replaces": row.replaces_id,
-            "due_to_class": row.due_to_class.name if row.due_to_class else None,
-        }
-        for row in rows
-    ]
+def present_change(row: Annotation, by: dict[int, str]) -> dict[str, Any]:
+    """Return one of the things said of an image, with who made it."""
+    return {
+        **present_annotation(row),
+        "by": by.get(row.pk, row.author.shown_name),
+        "is_current": row.is_current,
+        "replaces": row.replaces_id,
+        "due_to_class": row.due_to_class.name if row.due_to_class else None,
+    }
 
 
 def present_kept(annotation: Annotation) -> dict[str, Any]:

@@ -261,9 +261,9 @@ def labels_kept_unused(project: Project) -> QuerySet[Annotation]:
     )
 
 
-def history_of(annotation: Annotation) -> list[Annotation]:
+def history_of(annotation: Annotation) -> QuerySet[Annotation]:
     """Return all its author has said of the image, the oldest first."""
-    return list(
+    return (
         Annotation.objects.filter(image=annotation.image_id, author=annotation.author_id)
         .select_related("author", "due_to_class")
         .prefetch_related("regions")

@@ -1,9 +1,10 @@
 """Every write of the API and the bodies it must refuse, on both databases alike."""
 
 import json
+import unicodedata
 
 import pytest
-from api_kit import api_routes, body_for, fill, values_for
+from api_kit import api_routes, body_for, fill, headers_for, values_for
 from django.urls import reverse
 from factories import class_of, make_project, make_user
 
@@ -71,6 +72,7 @@ def sent(client_of, lead, project):
 
     def send(method, route, body, content_type=JSON, where=None, **headers):
         where = where or route.address(values_for(route, lead, project))
+        headers = headers_for(method, route) | headers
         before = trace()
         answer = client.generic(method.upper(), where, body, content_type, headers=headers)
         if answer.status_code >= 400:
@@ -102,6 +104,7 @@ def test_another_kind_of_body_is_refused_and_no_method_is_overridden(
     sent, lead, project, method, route
 ):
     where = route.address(values_for(route, lead, project))
+    before = trace()
 
     for kind, body in (
         ("application/x-www-form-urlencoded", b"_method=DELETE&name=x"),
@@ -113,7 +116,7 @@ def test_another_kind_of_body_is_refused_and_no_method_is_overridden(
             method, route, body, kind, where=where, **{"X-HTTP-Method-Override": "DELETE"}
         )
         assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-type"), kind
-    assert Project.objects.get(pk=project.pk).deleted_at is None
+    assert trace() == before
 
 
 @every_write
@@ -214,3 +217,77 @@ def test_a_file_route_takes_no_json(client_of, lead, project, name):
 
     assert answer.status_code in {400, 415}
     assert answer["Content-Type"] == "application/problem+json"
+
+
+NAMES = [
+    ("post", "projects", "name"),
+    ("patch", "project", "name"),
+    ("post", "classes", "name"),
+    ("patch", "class", "name"),
+    ("post", "tokens", "name"),
+    ("post", "service_tokens", "name"),
+    ("post", "invitations", "note"),
+    ("post", "webhooks", "description"),
+    ("patch", "webhook", "description"),
+    ("put", "predictions", "model"),
+]
+names = pytest.mark.parametrize(("method", "name", "field"), NAMES)
+
+
+def named(name):
+    return next(entry for entry in api_routes() if entry.name == name)
+
+
+@names
+def test_a_name_with_characters_nobody_sees_is_refused(sent, lead, project, method, name, field):
+    route = named(name)
+    good = body_for(method, route, lead, project)
+
+    for hidden in "\u202e\u200b\ufeff\u00ad\u2066\u2028\u0085\ue000\ufdd0\n\t\x07":
+        body = json.dumps({**good, field: f"a{hidden}b"}).encode()
+        answer = sent(method, route, body)
+        assert (answer.status_code, hidden.encode()) == (400, hidden.encode())
+        assert answer.json()["errors"][0]["pointer"] == f"/{field}"
+
+
+@names
+def test_any_other_name_is_kept_as_it_is(sent, lead, project, method, name, field):
+    route = named(name)
+    good = body_for(method, route, lead, project)
+    where = route.address(values_for(route, lead, project))
+
+    for text in (
+        "<img src=x onerror=alert(1)>", "{{7*7}} ${7*7}", "</script>", "__proto__", "null", "0",
+        "NaN", "..", "CON", ":", 'a,"b"',
+        "👩\u200d👩\u200d👧", "العربية", "ภาษาไทย", "e" + "\u0301" * 40,
+    ):  # fmt: skip
+        answer = sent(method, route, json.dumps({**good, field: text}).encode(), where=where)
+        assert answer.status_code < 300, (text, answer.content)
+        assert answer.json()[field] == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\n", None])
+def test_a_name_is_not_blank(sent, lead, project, name):
+    assert sent("post", named("classes"), json.dumps({"name": name}).encode()).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("café", "cafe\u0301"),
+        ("Äpfel", "ÄPFEL"),
+        ("äpfel", "ÄPFEL"),
+        ("Straße", "STRASSE"),
+        ("fox", "\uff26\uff2f\uff38"),
+        ("fox", " fox "),
+    ],
+)
+def test_names_that_look_the_same_are_one_class(sent, lead, project, first, second):
+    add, change = named("classes"), named("class")
+    sent("post", add, json.dumps({"name": first}).encode())
+    body = json.dumps({"name": second}).encode()
+
+    assert sent("post", add, body).json()["code"] == "class-exists"
+    assert sent("patch", change, body).json()["code"] == "class-exists"
+    where = reverse("api:class", args=[project.pk, class_of(project, first).pk])
+    assert sent("patch", change, body, where=where).status_code == 200

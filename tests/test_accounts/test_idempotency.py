@@ -2,7 +2,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from api_kit import api_routes, body_for, fill, values_for
+from api_kit import api_routes, body_for, fill, headers_for, values_for
 from django.db import connection
 from django.urls import reverse
 from factories import make_images, make_member, make_project, make_ranking, make_user, now
@@ -33,10 +33,11 @@ def test_every_write_sent_twice_with_one_key_is_done_once(client_of, method, rou
     lead = make_member(project, Role.LEAD)
     where = route.address(values_for(route, lead, project))
     body = body_for(method, route, lead, project)
+    headers = {**headers_for(method, route), "Idempotency-Key": "k"}
     client = client_of(lead)
 
     def send():
-        return getattr(client, method)(where, body, "json", headers={"Idempotency-Key": "k"})
+        return getattr(client, method)(where, body, "json", headers=headers)
 
     first = send()
     after_first = Event.objects.count()
@@ -54,6 +55,41 @@ def test_every_write_sent_twice_with_one_key_is_done_once(client_of, method, rou
             n: v for n, v in shown.items() if n not in secret
         }
         assert all(shown[name] and again[name] is None for name in secret)
+
+
+IN_STEPS = [(method, route) for method, route in WRITES if method in route.view.in_steps]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("method", "route"), IN_STEPS, ids=[f"{method} {route.name}" for method, route in IN_STEPS]
+)
+def test_a_write_in_steps_is_in_no_transaction_of_ours_and_can_be_sent_again_after_a_crash(
+    client_of, monkeypatch, method, route
+):
+    project = fill(make_project())
+    lead = make_member(project, Role.LEAD)
+    where = route.address(values_for(route, lead, project))
+    body = body_for(method, route, lead, project)
+    client = client_of(lead)
+    client.raise_request_exception = False
+    was_in_one, n_before = [], Event.objects.count()
+
+    def crash(*_, **__):
+        was_in_one.append(connection.in_atomic_block)
+        raise RuntimeError
+
+    def send():
+        return getattr(client, method)(where, body, "json", headers={"Idempotency-Key": "k"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "keep_answer", crash)
+        assert send().status_code == 500
+
+    assert was_in_one == [False]
+    assert Event.objects.count() > n_before
+    again = send()
+    assert again.status_code < 300 or again.json()["code"] == "not-found"
 
 
 def post(client, body, key="k", **headers):

@@ -57,6 +57,16 @@ def test_errors_count_and_carry_the_headers_too(limited):
     assert program.get("/api/v1/projects/1/").status_code == 429
 
 
+def test_a_request_a_token_may_not_make_counts_too(limited):
+    limited(api=1)
+    made = services.create_token(user=make_user(), name="t", now=now(), scope=Scope.READ)
+    reader = APIClient(headers={"Authorization": f"Bearer {made.secret}"})
+
+    answers = [reader.post("/api/v1/projects/", {"name": "n"}, "json") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [403, 429]
+
+
 def test_more_tokens_are_not_more_requests_and_other_people_are_not_slowed_down(limited):
     limited(api=2)
     user, other = make_user(), make_user()
@@ -190,6 +200,9 @@ def test_a_forged_forwarded_for_changes_nothing_without_a_proxy_of_ours(client):
         (1, "6.6.6.6, 1.1.1.1", "1.1.1.1"),
         (2, "6.6.6.6, 1.1.1.1, 10.0.0.2", "1.1.1.1"),
         (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        (1, "::ffff:192.0.2.7", "192.0.2.7"),
+        (1, "192.0.2.7:50123", "192.0.2.7"),
+        (1, "[2001:db8:1:2::6]:443", "2001:db8:1:2::/64"),
         (1, "nonsense", "nonsense"),
         (5, "1.1.1.1", "1.1.1.1"),
     ],

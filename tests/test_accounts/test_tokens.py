@@ -5,6 +5,7 @@ import pytest
 from django.contrib.auth import authenticate
 from django.db import IntegrityError, transaction
 from django.urls import reverse
+from django.utils import timezone
 from factories import (
     HOUR,
     class_of,
@@ -84,6 +85,11 @@ WRITES = [
     ("post", "classes", Scope.MANAGE),
     ("post", "rounds", Scope.MANAGE),
     ("post", "service_tokens", Scope.MANAGE),
+    ("get", "webhooks", Scope.MANAGE),
+    ("post", "webhooks", Scope.MANAGE),
+    ("get", "predictions", Scope.READ),
+    ("put", "predictions", Scope.MANAGE),
+    ("get", "kept_labels", Scope.READ),
 ]
 
 
@@ -167,6 +173,18 @@ def test_a_token_in_an_address_is_refused_and_the_leak_is_in_the_log(project, na
     assert secret not in str(answer.json())
     leak = Event.objects.get(kind="token.in_address")
     assert (leak.actor, leak.payload) == (user, {"token": ApiToken.objects.get().pk})
+
+
+def test_a_token_that_stands_in_addresses_again_and_again_fills_no_log(project, monkeypatch):
+    secret = token_of(project.created_by)
+    where = address("images", project)
+    start = now().replace(minute=5)
+
+    for minutes in (0, 1, 2, 61):
+        monkeypatch.setattr(timezone, "now", lambda m=minutes: start + timedelta(minutes=m))
+        assert signed_in(secret).get(where, {"token": secret}).status_code == 400
+
+    assert Event.objects.filter(kind="token.in_address").count() == 2
 
 
 def test_a_token_made_with_a_token_lives_no_longer_and_needs_manage():

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from api_kit import THINGS
 from django.conf import settings
 from django.core.files.storage import Storage, default_storage
 from django.core.management import CommandError, call_command
@@ -26,9 +27,11 @@ from django.db import connection
 from factories import make_images, make_member, make_project, now, store_files
 from queue_kit import DIM, do_open_jobs, embed, label
 
+from annotator.accounts import services as accounts
 from annotator.operations import archives, backups, databases, stores
+from annotator.webhooks.models import Delivery
 from workqueue import services
-from workqueue.models import ModelVersion, Segment
+from workqueue.models import ExternalModel, ModelVersion, Prediction, Segment
 from workqueue.requests import request_round, state_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -196,6 +199,49 @@ def test_a_backup_under_load_restores_elsewhere_with_every_label_file_and_the_or
     # The throw-away server of these tests never waits for its disk.
     known = ["database"] if connection.vendor == "postgresql" else []
     assert [line["name"] for line in lines if line["status"] == "failed"] == known
+
+
+WORKS_AGAIN = """
+import json, sys
+from django.utils import timezone
+from annotator.accounts.services import find_token
+from annotator.webhooks import delivering
+from annotator.webhooks.models import Delivery, DeliveryAttempt, Webhook
+from workqueue.models import Prediction
+
+token = find_token(secret={secret!r}, now=timezone.now())
+delivering.deliver(Webhook.objects.get().pk)
+print(json.dumps({{
+    "token": token.name,
+    "said": bytes(Prediction.objects.get().probabilities).hex(),
+    "attempts": DeliveryAttempt.objects.count(),
+    "switched_off": Webhook.objects.get().disabled_reason,
+}}))
+"""
+
+
+def test_tokens_predictions_and_webhooks_come_back_but_with_another_key_nothing_is_sent(
+    elsewhere, tmp_path
+):
+    project = make_project()
+    (image,) = make_images(project, 1)
+    store_files([image])
+    secret = accounts.create_token(user=project.created_by, name="bot", now=now()).secret
+    model = ExternalModel.objects.create(project=project, name="ours", class_ids=[1])
+    Prediction.objects.create(external_model=model, image=image, probabilities=b"\x00\x00\x80?")
+    waiting = THINGS["delivery_id"](project.created_by, project)
+    Delivery.objects.filter(pk=waiting).update(state="pending", next_try_at=now())
+
+    call_command("backup", tmp_path / "a.tar", verbosity=0)
+    restored = manage(elsewhere, "restore", tmp_path / "a.tar")
+
+    assert restored.returncode == 0, restored.stderr
+    code = WORKS_AGAIN.format(secret=secret)
+    seen = manage(elsewhere, "shell", "--no-imports", "-c", code)
+    assert seen.returncode == 0, seen.stderr
+    found = json.loads(seen.stdout.splitlines()[-1])
+    assert (found["token"], found["said"], found["attempts"]) == ("bot", "0000803f", 0)
+    assert "key was changed" in found["switched_off"]
 
 
 @pytest.fixture

@@ -324,7 +324,8 @@ def test_a_round_that_ends_and_asks_for_the_next_does_not_deadlock_with_a_label(
 
     def end_round():
         with transaction.atomic():
-            rounds._flip(project, state_of(project).ranking, None, 0)
+            seen = state_of(project)
+            rounds._flip(project, seen.ranking, None, seen)
             flipped.set()
             time.sleep(0.5)
             return request_round(project=project, trigger=Round.Trigger.BATCH)

@@ -13,6 +13,7 @@ from PIL import Image as Picture
 from ranking_kit import rerank
 from transaction_kit import rows_written
 
+from annotator.api.models import StoredAnswer
 from annotator.ingest import services as ingest
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
@@ -20,8 +21,16 @@ from annotator.labeling import restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, Project
 from ml import embedding_store
-from workqueue import embedding, housekeeping, learning, rankings
-from workqueue.models import Embedding, QueueState, RankedImage, Ranking, Segment
+from workqueue import embedding, housekeeping, learning, rankings, services
+from workqueue.models import (
+    Embedding,
+    ExternalModel,
+    Prediction,
+    QueueState,
+    RankedImage,
+    Ranking,
+    Segment,
+)
 from workqueue.requests import state_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -266,6 +275,41 @@ def test_a_worker_that_dies_in_the_middle_of_a_merge_loses_no_embedding(
 
     assert_each_image_has_its_own_embedding(images)
     assert Embedding.objects.count() == MANY
+
+
+def test_predictions_are_stored_and_forgotten_a_few_rows_at_a_time(project, images):
+    lead, class_ids = project.created_by, [entry.pk for entry in project.classes.all()]
+    row = np.array([0.5, 0.3, 0.2], "<f4").tobytes()
+
+    with rows_written() as sizes:
+        stored = services.put_predictions(
+            project=project, actor=lead, model="ours", class_ids=class_ids,
+            image_ids=[*image_ids(images), 10**9], rows=[row] * (MANY + 1),
+        )  # fmt: skip
+        model = ExternalModel.objects.get()
+        services.delete_predictions(project=project, actor=lead, model=model)
+
+    assert (stored.n_created, stored.n_updated, stored.unknown) == (MANY, 0, [MANY])
+    assert model.n_images == MANY
+    assert sum(sizes) > 2 * MANY
+    assert max(sizes) <= MOST_ROWS
+    assert not Prediction.objects.exists()
+
+
+def test_answers_are_forgotten_a_few_rows_at_a_time(project):
+    StoredAnswer.objects.bulk_create(
+        StoredAnswer(
+            user=project.created_by, key=str(number), request="r", request_hash="h",
+            started_at=now() - timedelta(days=2),
+        )
+        for number in range(MANY)
+    )  # fmt: skip
+
+    with rows_written() as sizes:
+        housekeeping.keep_house(now=now())
+
+    assert not StoredAnswer.objects.exists()
+    assert max(sizes) <= MOST_ROWS
 
 
 def test_the_constants_that_bound_a_transaction_are_small():

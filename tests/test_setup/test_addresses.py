@@ -37,6 +37,20 @@ def test_a_number_too_large_for_the_database_is_no_such_page(client_of):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("written", ["0{}", "{:0>400}", "{:0>21}", "+{}", "-{}", "{}.0", "0"])
+def test_a_thing_has_one_address_however_else_its_number_could_be_written(client_of, written):
+    lead = make_user()
+    project = make_project(lead=lead)
+    address = f"/api/v1/projects/{written.format(project.pk)}/"
+    headers = {"Idempotency-Key": "k"}
+
+    answer = client_of(lead).patch(address, {"name": "n"}, "json", headers=headers)
+
+    assert answer.status_code == 404
+    assert client_of(lead).get(f"/projects/{written.format(project.pk)}/").status_code == 404
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "query",
     [

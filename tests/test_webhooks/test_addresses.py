@@ -2,10 +2,14 @@
 
 import io
 import ipaddress
+import socket
 import ssl
+import threading
+import time
 import zlib
 
 import pytest
+from django.db import connection
 from django.urls import reverse
 from PIL import Image as Picture
 from receiver_kit import (
@@ -303,6 +307,40 @@ def test_a_page_that_refreshes_itself_elsewhere_is_not_an_image(client, project,
 
     assert by_image(client, project, receiver.url) == "not-an-image"
     assert canary.got == []
+
+
+def test_nobody_has_to_wait_while_a_name_server_is_asked(client, project, names, monkeypatch):
+    names.set("hooks.example.org", [PUBLIC])
+    in_transaction, is_public = [], addresses.is_public
+
+    def judge(ip):
+        in_transaction.append(connection.in_atomic_block)
+        return is_public(ip)
+
+    monkeypatch.setattr(addresses, "is_public", judge)
+    headers = {"Idempotency-Key": "k"}
+    body = {"url": "https://hooks.example.org/a"}
+    where = reverse("api:webhooks", args=[project.pk])
+
+    made = client.post(where, body, format="json", headers=headers)
+    where = reverse("api:webhook", args=[made.json()["id"]])
+    changed = client.patch(where, {**body, "events": ["round.*"]}, format="json", headers=headers)
+
+    assert (made.status_code, changed.status_code) == (201, 200)
+    assert in_transaction == [False, False]
+
+
+def test_a_name_server_that_says_nothing_costs_limited_time(refused, names, monkeypatch):
+    said = threading.Event()
+    monkeypatch.setattr(addresses, "LOOK_UP_S", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: said.wait(30))
+    began = time.monotonic()
+
+    try:
+        assert refused("https://hooks.example.org/") == "not-public"
+        assert time.monotonic() - began < 10
+    finally:
+        said.set()
 
 
 def test_a_foreign_name_is_shown_as_the_network_knows_it(client, project, names):

@@ -33,13 +33,11 @@ def project():
 
 
 def post(client, name, project, *more, **body):
-    return client.post(
-        reverse(f"api:{name}", args=[project.pk, *more]), {"client": "tab"} | body, format="json"
-    )
+    return client.post(reverse(f"api:{name}", args=[project.pk, *more]), body, format="json")
 
 
 def claimed(client, project):
-    (lease,) = post(client, "claim", project).json()["leases"]
+    (lease,) = post(client, "claim", project, client="tab").json()["leases"]
     return lease
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from django.urls import reverse
-from factories import make_images, make_member, make_project
+from factories import make_images, make_member, make_project, now
 from load_kit import in_parallel
 from queue_kit import DIM, do_open_jobs, embed, label
 
@@ -9,7 +9,7 @@ from annotator.accounts.models import Role
 from annotator.events.models import Event
 from annotator.labeling.models import Project
 from ml.heuristics import HEURISTICS
-from workqueue import serializers, services
+from workqueue import housekeeping, serializers, services
 from workqueue.models import ExternalModel, Prediction, QueueSettings, Round
 from workqueue.requests import request_round, state_of
 
@@ -133,6 +133,28 @@ def test_images_without_a_prediction_follow_and_the_round_says_how_many(project,
     assert sorted(labelled) == [image.pk for image in images]
 
 
+def test_images_somebody_has_begun_come_before_what_predictions_say(project, lead, client_of):
+    images = make_images(project, 30)
+    truth = embed(project, images, np.eye(3, DIM) * 3)
+    client = client_of(lead)
+    change(client, project, annotators_per_image=2, predictions_from="", exploration_share=0)
+    begun = [lease.image_id for lease in label(project, make_member(project), truth, 3)]
+    shares = np.linspace(0.51, 0.98, len(images)).round(6).tolist()
+    said = {image.pk: [share, 1 - share, 0.0] for image, share in zip(images, shares, strict=True)}
+    put(client, project, said)
+    change(client, project, predictions_from="ours", heuristic="margin")
+
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+
+    by_margin = [pk for pk in said if pk not in begun]
+    assert served(project) == [*begun, *by_margin]
+    assert Round.objects.get().note == ""
+    why = [lease.served["kind"] for lease in label(project, lead, truth, 4)]
+    assert why[:3] == ["begun"] * 3
+    assert why[3] != "begun"
+
+
 def test_when_no_open_image_has_a_prediction_our_own_model_ranks(project, lead, client_of):
     images = make_images(project, 60)
     truth = embed(project, images, np.eye(3, DIM) * 3)
@@ -167,6 +189,23 @@ def test_new_predictions_start_a_round_when_the_queue_is_ordered_by_them(project
     assert state_of(project).predictions_since_round == 0
     assert not rounds.filter(state__in=["queued", "running"]).exists()
     assert served(project)[-1] == images[0].pk
+
+
+def test_predictions_whose_round_was_lost_get_another_one(project, lead, client_of):
+    images = make_images(project, 30)
+    embed(project, images, np.eye(3, DIM) * 3)
+    client = client_of(lead)
+    put(client, project, wavering(images))
+    change(client, project, predictions_from="ours", heuristic="margin", exploration_share=0)
+    put(client, project, wavering(images[::-1]))
+    # It ends without having seen them, and the worker dies before it asks for the next one.
+    Round.objects.update(state=Round.State.DONE)
+
+    housekeeping.keep_house(now=now())
+    do_open_jobs()
+
+    assert served(project)[-1] == images[0].pk
+    assert state_of(project).predictions_since_round == 0
 
 
 def test_what_a_model_says_again_replaces_what_it_said(project, lead, client_of):
@@ -272,7 +311,7 @@ def test_a_class_of_another_project_is_refused(project, lead, client_of):
 
     answer = put(client_of(lead), project, {image.pk: [1, 0, 0]}, class_ids=foreign)
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "class-unknown")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-classes")
     assert not ExternalModel.objects.exists()
 
 

@@ -21,7 +21,7 @@ GROWING = [
 ]  # fmt: skip
 # On PostgreSQL the choice is looked at once more after it is locked.
 CLAIM = 6 if connection.vendor == "sqlite" else 7
-SUBMIT = 18
+SUBMIT = 19
 STATUS = 6
 LIST = 3
 CLOCKS = tuple(sql.split("(")[0] for sql in SQL.values())

@@ -4,9 +4,11 @@ import uuid
 
 import pytest
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, make_ranking, make_user
+from factories import class_of, make_images, make_member, make_project, make_ranking, make_user, now
+from rest_framework.test import APIClient
 
-from annotator.accounts.models import Role
+from annotator.accounts import services as accounts
+from annotator.accounts.models import ApiToken, Role, Scope
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, Image, Project
 from workqueue.models import QueueState
@@ -71,6 +73,40 @@ def test_a_label_in_flight_of_a_removed_member_is_kept_once_and_does_not_count(
     assert Annotation.objects.get().is_current is False
     assert Project.objects.get().n_labelled == 0
     assert QueueState.objects.get().labels_since_round == 0
+
+
+def program_of(person, scope):
+    made = accounts.create_token(user=person, name="bot", now=now(), scope=scope)
+    return APIClient(headers={"Authorization": f"Bearer {made.secret}"})
+
+
+def test_a_label_in_flight_of_a_removed_members_program_is_kept_if_its_token_may_label(
+    project, lead, worker
+):
+    program = program_of(worker, Scope.ANNOTATE)
+    lease = claimed(program, project)
+    remove(lead, project, worker)
+
+    reader = submit(program_of(worker, Scope.READ), project, lease)
+    given = submit(program, project, lease)
+
+    assert (reader.status_code, reader.json()["code"]) == (403, "scope-missing")
+    assert given.status_code == 201
+    assert given.json()["annotation"]["outcome"] == "after_removal"
+    assert program.get(address("status", project)).status_code == 404
+
+
+def test_a_service_that_was_taken_out_has_no_token_to_send_a_label_with(project, lead):
+    lena = project.created_by
+    made = accounts.create_service_token(
+        project_id=project.pk, name="bot", scope=Scope.ANNOTATE, actor=lena, now=now()
+    )
+    service = APIClient(headers={"Authorization": f"Bearer {made.secret}"})
+    lease = claimed(service, project)
+    remove(lead, project, ApiToken.objects.get(pk=made.pk).user)
+
+    assert submit(service, project, lease).status_code == 401
+    assert not Annotation.objects.exists()
 
 
 def test_the_image_is_asked_of_somebody_else_at_its_old_place(project, lead, worker, client_of):

@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.utils import timezone
 
 from annotator.accounts.models import User
@@ -14,8 +13,8 @@ from annotator.labeling.models import Image, LabelClass, Project
 from workqueue.models import ExternalModel, Prediction, QueueState
 from workqueue.requests import request_round_if_due, settings_of, state_of
 
-# SQLite takes some thousand parameters a statement.
-INSERT_AT_ONCE = 5_000
+# On SQLite nobody else writes meanwhile.
+AT_ONCE = 1_000
 
 
 class PredictionsRefusedError(Exception):
@@ -41,7 +40,6 @@ class StoredPredictions:
     unknown: list[int]
 
 
-@transaction.atomic
 def put_predictions(
     *,
     project: Project,
@@ -52,6 +50,9 @@ def put_predictions(
     rows: Sequence[bytes],
 ) -> StoredPredictions:
     """Store what a model says of images; what it said of them before is replaced.
+
+    Some at a time, so that nobody who labels waits. When it is broken off, the same again stores
+    the rest.
 
     Args:
         project: whose images.
@@ -65,40 +66,59 @@ def put_predictions(
         PredictionsRefusedError: a class is not one of the project's.
     """
     _refuse_unknown_classes(project, class_ids)
+    external = _model_with(project, model, class_ids)
+    order = [list(class_ids).index(pk) if pk in class_ids else None for pk in external.class_ids]
+    n_created, unknown = 0, list[int]()
+    for start in range(0, len(image_ids), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        said = [_reordered(row, order) for row in rows[part]]
+        n_new, missing = _store(project, external, image_ids[part], said)
+        n_created += n_new
+        unknown += [start + index for index in missing]
+    n_stored = len(image_ids) - len(unknown)
+    if n_stored:
+        _tell(project, actor, external, n_stored)
+    return StoredPredictions(n_created=n_created, n_updated=n_stored - n_created, unknown=unknown)
+
+
+@transaction.atomic
+def _model_with(project: Project, name: str, class_ids: Sequence[int]) -> ExternalModel:
+    """Return the model of this name, which knows these classes from now on."""
     external, _ = ExternalModel.objects.get_or_create(
-        project=project, name=model, defaults={"class_ids": list(class_ids)}
+        project=project, name=name, defaults={"class_ids": list(class_ids)}
     )
     external = ExternalModel.objects.select_for_update().get(pk=external.pk)
     external.class_ids += [pk for pk in class_ids if pk not in external.class_ids]
-    order = [list(class_ids).index(pk) if pk in class_ids else None for pk in external.class_ids]
-    living = _among(Image.objects.filter(project=project, deleted_at=None), "pk", image_ids)
-    known = _among(Prediction.objects.filter(external_model=external), "image_id", image_ids)
-    kept = [index for index, pk in enumerate(image_ids) if pk in living]
+    external.save()
+    return external
+
+
+@transaction.atomic
+def _store(
+    project: Project, external: ExternalModel, image_ids: Sequence[int], rows: Sequence[bytes]
+) -> tuple[int, list[int]]:
+    """Store some predictions; return how many are new, and the places of unknown images."""
+    # Whoever else posts for this model waits: both would count the same image as new.
+    ExternalModel.objects.select_for_update().get(pk=external.pk)
+    living = Image.objects.filter(project=project, deleted_at=None, pk__in=image_ids)
+    living_ids = set(living.values_list("pk", flat=True))
+    former = Prediction.objects.filter(external_model=external, image__in=image_ids)
+    known = set(former.values_list("image_id", flat=True))
     Prediction.objects.bulk_create(
         (
-            Prediction(
-                external_model=external,
-                image_id=image_ids[index],
-                probabilities=_reordered(rows[index], order),
-            )
-            for index in kept
+            Prediction(external_model=external, image_id=pk, probabilities=row)
+            for pk, row in zip(image_ids, rows, strict=True)
+            if pk in living_ids
         ),
-        batch_size=INSERT_AT_ONCE,
         update_conflicts=True,
         unique_fields=["external_model", "image"],
         update_fields=["probabilities"],
     )
-    n_created = len(living - known)
-    external.n_images += n_created
-    external.updated_at = timezone.now()
-    external.save()
-    if kept:
-        _tell(project, actor, external, len(kept))
-    return StoredPredictions(
-        n_created=n_created,
-        n_updated=len(kept) - n_created,
-        unknown=[index for index, pk in enumerate(image_ids) if pk not in living],
+    n_created = len(living_ids - known)
+    ExternalModel.objects.filter(pk=external.pk).update(
+        n_images=F("n_images") + n_created, updated_at=timezone.now()
     )
+    return n_created, [at for at, pk in enumerate(image_ids) if pk not in living_ids]
 
 
 def _refuse_unknown_classes(project: Project, class_ids: Sequence[int]) -> None:
@@ -108,14 +128,6 @@ def _refuse_unknown_classes(project: Project, class_ids: Sequence[int]) -> None:
         raise PredictionsRefusedError(f"Class {unknown[0]} is not one of this project's.")
 
 
-def _among(rows: QuerySet[Any], name: str, image_ids: Sequence[int]) -> set[int]:
-    found: set[int] = set()
-    for start in range(0, len(image_ids), INSERT_AT_ONCE):
-        part = image_ids[start : start + INSERT_AT_ONCE]
-        found |= set(rows.filter(**{f"{name}__in": part}).values_list(name, flat=True))
-    return found
-
-
 def _reordered(row: bytes, order: list[int | None]) -> bytes:
     if order == list(range(len(row) // 4)):
         return row
@@ -123,6 +135,7 @@ def _reordered(row: bytes, order: list[int | None]) -> bytes:
     return b"".join(zero if at is None else row[4 * at : 4 * at + 4] for at in order)
 
 
+@transaction.atomic
 def _tell(project: Project, actor: User, external: ExternalModel, n: int) -> None:
     events.record(
         kind="predictions.stored",
@@ -139,23 +152,30 @@ def _tell(project: Project, actor: User, external: ExternalModel, n: int) -> Non
     request_round_if_due(project=project)
 
 
-@transaction.atomic
 def delete_predictions(*, project: Project, actor: User, model: ExternalModel) -> None:
-    """Forget a model and all it said.
+    """Forget a model and all it said, some at a time.
 
     Raises:
         ModelInUseError: the queue is ordered by it.
     """
+    _refuse_if_used(project, model)
+    said = Prediction.objects.filter(external_model=model).order_by("pk")
+    while some := list(said.values_list("pk", flat=True)[:AT_ONCE]):
+        Prediction.objects.filter(pk__in=some).delete()
+    with transaction.atomic():
+        _refuse_if_used(project, model)
+        model.delete()
+        events.record(
+            kind="predictions.deleted",
+            project_id=project.pk,
+            actor_id=actor.pk,
+            payload={"model": model.name},
+        )
+
+
+def _refuse_if_used(project: Project, model: ExternalModel) -> None:
     if settings_of(project).predictions_from == model.name:
         raise ModelInUseError(
             f"The queue is ordered by {model.name}. Choose another source in the queue settings "
             "first."
         )
-    Prediction.objects.filter(external_model=model).delete()
-    model.delete()
-    events.record(
-        kind="predictions.deleted",
-        project_id=project.pk,
-        actor_id=actor.pk,
-        payload={"model": model.name},
-    )

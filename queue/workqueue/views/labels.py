@@ -10,8 +10,8 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
 from annotator.api.conditions import require_if_match, version_of
-from annotator.api.contract import Operation, list_of, page_of_many
-from annotator.api.paging import PAGED, NewestFirst, page_of
+from annotator.api.contract import Operation, page_of_many
+from annotator.api.paging import PAGED, NewestFirst, OldestFirst, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.clock import database_now
@@ -287,15 +287,20 @@ def _changed_meanwhile(current: Annotation | None, asked: Annotation) -> Problem
 class AnnotationHistoryView(APIView):
     """What became of one label."""
 
+    parameters = PAGED
     contract = {
         "get": Operation(
-            list_of(answers.AnnotationChangeOut), role=Role.ANNOTATOR, problems=("forbidden",)
+            page_of_many(answers.AnnotationChangeOut), role=Role.ANNOTATOR, problems=("forbidden",)
         ),
     }
 
     def get(self, request: Request, annotation_id: int) -> Response:
         """List all its author said of the image, oldest first, with who changed what."""
         annotation = _annotation(request, annotation_id)
-        rows = selectors.history_of(annotation)
         by = selectors.changed_by(annotation)
-        return Response({"results": presenters.present_history(rows, by)})
+        return page_of(
+            request,
+            selectors.history_of(annotation),
+            lambda row: presenters.present_change(row, by),
+            OldestFirst(),
+        )

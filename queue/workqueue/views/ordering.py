@@ -21,6 +21,7 @@ from workqueue.models import QueueSettings
 class SettingsView(APIView):
     """The queue settings."""
 
+    in_steps = ("patch",)
     contract = {
         "get": Operation(answers.SettingsOut, role=Role.ANNOTATOR, returns=("ETag",)),
         "patch": Operation(

@@ -40,6 +40,7 @@ class PredictionsView(APIView):
     """What external models say of images."""
 
     parameters = ("model", "image", *PAGED)
+    in_steps = ("put",)
     query = PredictionsQuery
     contract = {
         "get": Operation(page_of_many(answers.PredictionOut), role=Role.REVIEWER),
@@ -79,7 +80,7 @@ class PredictionsView(APIView):
                 rows=posted.rows,
             )
         except services.PredictionsRefusedError as error:
-            raise Problem(400, "class-unknown", str(error)) from error
+            raise Problem(422, "invalid-classes", str(error)) from error
         return Response(
             {
                 "model": body["model"],
@@ -114,6 +115,7 @@ class ExternalModelsView(APIView):
 class ExternalModelView(APIView):
     """One of them."""
 
+    in_steps = ("delete",)
     contract = {
         "get": Operation(answers.ExternalModelOut, role=Role.ANNOTATOR),
         "delete": Operation(None, status=204, role=Role.LEAD, problems=("model-in-use",)),

@@ -9,7 +9,7 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.contract import Operation, page_of_many
-from annotator.api.paging import PAGED, NewestFirst, page_of
+from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.jobs import services as jobs
@@ -97,23 +97,22 @@ def _round(
 class ModelsView(APIView):
     """The models of a project."""
 
+    parameters = PAGED
     contract = {"get": Operation(page_of_many(answers.ModelOut), role=Role.ANNOTATOR)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
         project = access.project_for(person_of(request), project_id)
         in_use = selectors.queue_state(project).model_version_id
-        paging = NewestFirst()
         models = ModelVersion.objects.filter(project=project)
-        page = paging.paginate_queryset(models, request, view=self)
-        return paging.get_paginated_response(
-            [presenters.present_model(entry, in_use) for entry in page or []]
-        )
+        return page_of(request, models, lambda entry: presenters.present_model(entry, in_use))
 
 
 class ModelPromoteView(APIView):
     """Going back to a former model."""
 
+    without_body = ("post",)
+    in_steps = ("post",)
     contract = {
         "post": Operation(answers.PromotedModelOut, role=Role.LEAD, problems=("model-unusable",)),
     }
