@@ -55,5 +55,4 @@ CODES: dict[str, tuple[int, str]] = {
     "server-error": (500, "our mistake; the log has `request_id`"),
     "database-unavailable": (503, "nothing was stored; `Retry-After`"),
     "storage-full": (507, "nothing was stored; free some space"),
-    "class-unknown": (400, "a class in `class_ids` is not of this project"),
 }

@@ -48,7 +48,7 @@ class PredictionsView(APIView):
             answers.StoredPredictionsOut,
             body=PredictionsIn,
             role=Role.LEAD,
-            problems=("class-unknown",),
+            problems=("invalid-classes",),
         ),
     }
 
