@@ -21,13 +21,12 @@ from annotator.api.views import APIView
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 # What stands in the examples where a field says nothing of itself.
 EXAMPLES: dict[str, Any] = {
-    "name": "Pets", "note": "for Kim", "comment": "too dark", "classes": [{"name": "cat"}],
-    "url": "https://hooks.example.org/annotator", "urls": ["https://example.org/a.jpg"],
-    "events": ["round.done"], "description": "tells our chat", "class_ids": [1, 2],
-    "lease": "11111111-2222-4333-8444-555555555555", "seconds": 2.5, "annotation": 41, "user": 7,
-    "image": 12, "model": "resnet-v3", "sha256": ["0" * 64], "instructions": "Look at the ears.",
-    "probabilities": [0.4, 0.6], "days": 90, "role": "reviewer", "scope": "annotate", "n": 5,
-    "batch_size": 50, "heuristic": "entropy", "is_active": False, "colour": "#3552c8",
+    "name": "Pets", "ClassIn.name": "cat", "ClassPatch.name": "Cat",
+    "TokenIn.name": "nightly export", "ServiceTokenIn.name": "nightly export",
+    "url": "https://hooks.example.org/annotator", "class_ids": [1, 2],
+    "lease": "11111111-2222-4333-8444-555555555555", "annotation": 41, "user": 7, "image": 12,
+    "model": "resnet-v3", "sha256": ["0" * 64], "probabilities": [0.4, 0.6], "role": "reviewer",
+    "n": 5, "heuristic": "entropy", "is_active": False,
 }  # fmt: skip
 # Of fields that may all be left out, the ones an example shows.
 TELLING = ("name", "heuristic", "is_active", "n", "role", "reason", "lease", "n_seeds")
@@ -106,7 +105,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> dict[str, A
 def _parameter(entry: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": entry["name"],
-        "where": {"path": "address", "query": "after ?", "header": "header"}[entry["in"]],
+        "where": {"path": "address", "query": "query", "header": "header"}[entry["in"]],
         "type": type_of(entry["schema"]),
         "is_required": entry.get("required", False),
         "meaning": entry["description"],
@@ -283,16 +282,24 @@ def _body_flags(operation: dict[str, Any]) -> list[str]:
     return [f'-H "Content-Type: {name}" --data-binary @piece' for name in content]
 
 
-def example_of(schema: dict[str, Any], name: str = "") -> Any:
+def example_of(schema: dict[str, Any]) -> Any:
     """Return a body that is accepted, as small as it can be."""
+    kind = schema.get("$ref", "").rpartition("/")[2]
     schema = _resolved(schema)
-    if name in EXAMPLES:
-        return EXAMPLES[name]
     if "properties" in schema:
-        wanted = schema.get("required") or [n for n in TELLING if n in schema["properties"]][:1]
-        return {key: example_of(schema["properties"][key], key) for key in wanted}
+        fields = schema["properties"]
+        required = schema.get("required") or [n for n in TELLING if n in fields][:1]
+        wanted = [key for key in fields if key in required]
+        return {key: _example_in(kind, key, fields[key]) for key in wanted}
     if "enum" in schema:
         return schema["enum"][0]
     if schema.get("type") == "array":
-        return [example_of(schema["items"], name)]
+        return [example_of(schema["items"])]
     return schema.get("default", schema.get("minimum", "…"))
+
+
+def _example_in(kind: str, name: str, schema: dict[str, Any]) -> Any:
+    known = EXAMPLES.get(f"{kind}.{name}", EXAMPLES.get(name))
+    if isinstance(known, list):
+        return known[: max(schema.get("minItems", 1), 1)]
+    return example_of(schema) if known is None else known
