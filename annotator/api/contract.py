@@ -80,16 +80,6 @@ def page_of_many(row: type[Answer]) -> type[Answer]:
     return type(f"{_name(row)}Page", (Answer,), fields)
 
 
-@cache
-def list_of(row: type[Answer]) -> type[Answer]:
-    """Return the shape of a list short enough to be answered at once."""
-    fields = {
-        "__doc__": f"A whole list of {_name(row)}.",
-        "results": row(many=True, help_text="all rows"),
-    }
-    return type(f"{_name(row)}List", (Answer,), fields)
-
-
 def _name(row: type[Answer]) -> str:
     return row.__name__.removesuffix("Out")
 
@@ -149,8 +139,8 @@ def by_name(child: Any, meaning: str) -> Any:
 
 
 def anything(meaning: str) -> Any:
-    """JSON of no fixed shape."""
-    return serializers.JSONField(help_text=meaning, allow_null=True)
+    """JSON of no fixed shape, or null."""
+    return serializers.JSONField(help_text=meaning)
 
 
 def role(meaning: str, *, null: bool = False) -> Any:

@@ -303,13 +303,13 @@ class ContractSchema(AutoSchema):
 
     def _usual_codes(self) -> list[str]:
         operation, in_project = self._operation, "project_id" in self.path_regex
-        found = ["validation-error", "token-in-address", "not-acceptable"]
+        found = ["bad-request", "validation-error", "token-in-address", "not-acceptable"]
         if operation.is_open:
             return found
         found += ["not-authenticated", "rate-limited", "database-unavailable"]
         if self.method in WRITES:
             # Forbidden is also a browser that does not send the token against forged requests.
-            found += ["bad-request", "parse-error", "forbidden", "scope-missing", "too-large"]
+            found += ["parse-error", "forbidden", "scope-missing", "too-large"]
             found += ["unsupported-type", "storage-full"]
         elif self._ours.read_scope > Scope.READ:
             found += ["scope-missing"]

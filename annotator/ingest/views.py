@@ -84,7 +84,6 @@ class ImagesUploadView(APIView):
             also={202: answers.ImportOut},
             body={"multipart/form-data": FilesIn, "application/json": UrlsIn},
             role=Role.LEAD,
-            problems=("bad-request",),
         ),
     }
 
