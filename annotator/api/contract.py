@@ -3,7 +3,9 @@
 The schema (``annotator.api.schema``) and the page about the API are made of this, and the tests
 hold every answer against it. A view says it once, for each of its methods::
 
-    contract = {"get": Operation(ClassPage), "post": Operation(ClassOut, status=201, body=ClassIn)}
+    contract = {"get": Operation(ClassOut), "patch": Operation(ClassOut, body=ClassPatch)}
+
+The words are the docstrings: the first sentence of the class, and that of the method.
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ from workqueue.views.images import ImagesView as ImagesListView
 
 
 class ImagesView(ImagesUploadView, ImagesListView):
-    """Uploading is ingest's part, listing is the queue's (it knows the ranks)."""
+    """The images of a project."""
 
+    # Uploading is ingest's part, listing is the queue's (it knows the ranks).
     contract = {**ImagesUploadView.contract, **ImagesListView.contract}

@@ -10,6 +10,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -55,7 +57,10 @@ def reference(request: HttpRequest) -> HttpResponse:
     context = {
         "groups": groups(),
         "types": types(),
-        "codes": [{"code": code, "status": s, "meaning": m} for code, (s, m) in CODES.items()],
+        "codes": [
+            {"code": code, "status": status, "meaning": marked(meaning)}
+            for code, (status, meaning) in CODES.items()
+        ],
         "root": request.build_absolute_uri("/api/v1"),
     }
     return render(request, "api/reference.html", context)
@@ -91,8 +96,8 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> dict[str, A
         "id": operation["operationId"],
         "method": method.upper(),
         "path": path.removeprefix("/api/v1/"),
-        "summary": operation["summary"],
-        "more": operation["description"],
+        "summary": marked(operation["summary"]),
+        "more": marked(operation["description"]),
         "role": operation.get("x-role", ""),
         "parameters": [_parameter(entry) for entry in operation.get("parameters", [])],
         "bodies": _bodies(operation),
@@ -229,6 +234,13 @@ def _plain(kind: str, schema: dict[str, Any]) -> str:
     if "maxLength" in schema:
         words += f", at most {schema['maxLength']} characters"
     return words
+
+
+def marked(text: str) -> SafeString:
+    """Return a text as HTML in which what stands between backticks is code."""
+    parts = enumerate(text.split("`"))
+    pieces = ((format_html("<code>{}</code>" if n % 2 else "{}", part),) for n, part in parts)
+    return format_html_join("", "{}", pieces)
 
 
 def _anchor(title: str) -> str:

@@ -162,8 +162,10 @@ class ContractSchema(AutoSchema):
         return f"{name}_{verb[self.method]}"
 
     def get_summary(self) -> str:
-        """Return the first sentence of the method's docstring."""
-        return self._docs()[0]
+        """Return what the view is about, and what the method does with it."""
+        subject = " ".join((type(self._ours).__doc__ or "").split()).partition(". ")[0]
+        does = self._docs()[0]
+        return f"{subject.rstrip('.')}: {does[:1].lower()}{does[1:]}"
 
     def get_description(self) -> str:  # type: ignore[override]
         """Return the rest of it, and what a token and a person need."""

@@ -45,7 +45,7 @@ def query_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, 
 
 
 class ProjectsView(APIView):
-    """The projects of the person, and a way to make one."""
+    """The person's projects."""
 
     parameters = PAGED
     contract = {

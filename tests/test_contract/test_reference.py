@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from annotator.api.problem_codes import CODES
-from annotator.api.reference import example_of, groups, type_of
+from annotator.api.reference import example_of, groups, marked, type_of
 from annotator.api.schema import api_schema
 
 pytestmark = pytest.mark.django_db
@@ -96,6 +96,10 @@ def test_types_are_said_in_words(schema, words):
     said = type_of(schema)
 
     assert said["before"] + said["name"] + said["after"] == words
+
+
+def test_what_stands_between_backticks_is_code_and_nothing_is_markup():
+    assert marked("send `<b>` & wait") == "send <code>&lt;b&gt;</code> &amp; wait"
 
 
 def test_an_example_has_what_is_required_and_no_more():

@@ -113,7 +113,7 @@ class ExternalModelsView(APIView):
 
 
 class ExternalModelView(APIView):
-    """One of them."""
+    """One model whose predictions were posted."""
 
     in_steps = ("delete",)
     contract = {
