@@ -103,7 +103,7 @@ def test_the_roles_and_scopes_of_the_schema_are_those_of_the_reviewed_table():
     for row in rows:
         path = template_of(f"api/v1/{row['route']}")
         operation = api_schema()["paths"][path].get(row["method"].lower())
-        if operation is None or not operation["security"]:
+        if operation is None or "security" not in operation:
             continue
         reached = [role for role in ROLES if row[role] not in {"401", "403", "404"}]
         needed = operation.get("x-role")
