@@ -193,10 +193,40 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["annotator.accounts.throttling.RequestRate"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["annotator.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "annotator.api.schema.ContractSchema",
     "EXCEPTION_HANDLER": "annotator.api.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
     # `format` is a parameter of ours where there is a choice; answers are JSON.
     "URL_FORMAT_OVERRIDE": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "Annotator",
+    "VERSION": "1",
+    "DESCRIPTION": "Everything Annotator does, for programs: the pages use the same routes. "
+    "Errors are application/problem+json with a stable code.",
+    # Bodies of changes say themselves which fields may be left out.
+    "COMPONENT_SPLIT_PATCH": False,
+    "POSTPROCESSING_HOOKS": [],
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "a personal or service token; its scope is one of read, annotate "
+                "and manage, each of which may do what the one before it may",
+            },
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "sessionid",
+                "description": "a person signed in with the browser; writes need the CSRF token",
+            },
+        }
+    },
 }
 
 # Requests a minute of one person or service; 0 is no limit. Labeling as fast as a hand can takes a

@@ -12,6 +12,7 @@ import workqueue.urls
 from annotator import health
 from annotator.api.fallback import no_such_route
 from annotator.api.images import ImagesView, ImageView
+from annotator.api.reference import SchemaView, reference
 from annotator.labeling.files import image_file
 
 _api = [
@@ -24,6 +25,7 @@ _api = [
     *annotator.exports.urls.urlpatterns,
     *annotator.webhooks.urls.urlpatterns,
     *workqueue.urls.urlpatterns,
+    path("schema/", SchemaView.as_view(), name="schema"),
     re_path(r"^.*$", no_such_route),
 ]
 
@@ -34,6 +36,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/live", health.live, name="health_live"),
     path("health/ready", health.ready, name="health_ready"),
     path("api/v1/", include((_api, "api"))),
+    path("api/docs/", reference, name="reference"),
     re_path(
         r"^images/(?P<key>[0-9a-f-]{36})/(?P<name>display\.jpg|thumbnail\.jpg|original)$",
         image_file,

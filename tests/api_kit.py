@@ -125,7 +125,7 @@ def _member(user: User, project: Project) -> int:
 
 def _failed_round(user: User, project: Project) -> int:
     number = project.rounds.count() + 1
-    return Round.objects.create(project=project, number=number, state="failed").pk
+    return Round.objects.create(project=project, number=number, state="failed", trigger="person").pk
 
 
 def _replay(user: User, project: Project) -> int:

@@ -2,6 +2,7 @@ import os
 import shutil
 from pathlib import Path
 
+import contract_kit
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -15,6 +16,9 @@ DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 def pytest_addoption(parser):
     parser.addoption(
         "--write-golden", action="store_true", help="write the files in tests/golden anew"
+    )
+    parser.addoption(
+        "--long", action="store_true", help="let the tests that try at random try for longer"
     )
 
 
@@ -54,6 +58,14 @@ def _a_test_leaves_no_history():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operations, "sql_flush", sql_flush)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_answer_is_in_the_schema():
+    """Hold what the API answers in any test against its schema."""
+    with pytest.MonkeyPatch.context() as patch:
+        contract_kit.watch(patch)
         yield
 
 

@@ -20,14 +20,23 @@ class ChoiceByName(serializers.ChoiceField):
         """Return the value for its name."""
         return self.by_name[super().to_internal_value(data)]
 
+    def to_representation(self, value: Any) -> str:
+        """Return the name, of a default for example."""
+        return str(value.label).lower()
+
 
 class TokenIn(StrictSerializer):
     """A token to create."""
 
-    name = NameField(max_length=100)
-    scope = ChoiceByName(Scope, default=Scope.READ)
+    name = NameField(max_length=100, help_text="what it is for")
+    scope = ChoiceByName(Scope, default=Scope.READ, help_text="what it may be used for")
     days = serializers.IntegerField(
-        min_value=1, max_value=3650, required=False, allow_null=True, default=None
+        min_value=1,
+        max_value=3650,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="days until it ends; null: never",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -39,4 +48,10 @@ class TokenIn(StrictSerializer):
 class ServiceTokenIn(TokenIn):
     """A service's token to create; the role follows from the scope when it is left out."""
 
-    role = ChoiceByName(Role, required=False, default=None, allow_null=True)
+    role = ChoiceByName(
+        Role,
+        required=False,
+        default=None,
+        allow_null=True,
+        help_text="the role of the service; left out, it follows from the scope",
+    )

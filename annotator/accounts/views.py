@@ -6,10 +6,11 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotator.accounts import access, selectors, services
+from annotator.accounts import access, answers, selectors, services
 from annotator.accounts.access import human_of, person_of
 from annotator.accounts.models import ApiToken, Role, Scope
 from annotator.accounts.serializers import ServiceTokenIn, TokenIn
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
@@ -30,6 +31,8 @@ def _made_with(request: Request) -> ApiToken | None:
 
 class MeView(APIView):
     """Who is asking."""
+
+    contract = {"get": Operation(answers.MeOut)}
 
     def get(self, request: Request) -> Response:
         """Show who is signed in, where they have which role, and what their token may do."""
@@ -58,6 +61,10 @@ class TokensView(APIView):
 
     parameters = PAGED
     secret_fields = ("token",)
+    contract = {
+        "get": Operation(page_of_many(answers.TokenOut), problems=("forbidden",)),
+        "post": Operation(answers.NewTokenOut, status=201, body=TokenIn, problems=("forbidden",)),
+    }
 
     def get(self, request: Request) -> Response:
         """List them without their secrets."""
@@ -78,6 +85,8 @@ class TokensView(APIView):
 class TokenView(APIView):
     """One token."""
 
+    contract = {"delete": Operation(None, status=204, problems=("forbidden",))}
+
     def delete(self, request: Request, token_id: int) -> Response:
         """Revoke it."""
         token = ApiToken.objects.filter(pk=token_id, user=human_of(request)).first()
@@ -92,6 +101,12 @@ class ServiceTokensView(APIView):
 
     parameters = PAGED
     secret_fields = ("token",)
+    contract = {
+        "get": Operation(page_of_many(answers.ServiceTokenOut), role=Role.LEAD),
+        "post": Operation(
+            answers.NewServiceTokenOut, status=201, body=ServiceTokenIn, role=Role.LEAD
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them without their secrets."""
@@ -114,6 +129,8 @@ class ServiceTokensView(APIView):
 
 class ServiceTokenView(APIView):
     """One token of a service."""
+
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
 
     def delete(self, request: Request, project_id: int, token_id: int) -> Response:
         """Revoke it; a service without any leaves the project."""

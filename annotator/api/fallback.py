@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
-from rest_framework.decorators import api_view
+from rest_framework.decorators import api_view, schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,6 +12,7 @@ API = "/api/"
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])
+@schema(None)
 def no_such_route(request: Request) -> Response:
     """Answer 404 as problem+json, also below /api/.
 

@@ -7,8 +7,14 @@ from workqueue.views.images import ImageView as ImageShowView
 
 
 class ImagesView(ImagesUploadView, ImagesListView):
-    """Uploading is ingest's part, listing is the queue's (it knows the ranks)."""
+    """The images of a project."""
+
+    # Uploading is ingest's part, listing is the queue's (it knows the ranks).
+    contract = {**ImagesUploadView.contract, **ImagesListView.contract}
 
 
 class ImageView(ImageDeleteView, ImageShowView):
-    """Deleting is labeling's part, showing is the queue's."""
+    """One image."""
+
+    # Deleting is labeling's part, showing is the queue's.
+    contract = {**ImageDeleteView.contract, **ImageShowView.contract}

@@ -1,6 +1,6 @@
 """The base of every view of the API."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.utils import timezone
@@ -11,6 +11,7 @@ from annotator.accounts import services as accounts
 from annotator.accounts.models import Scope
 from annotator.accounts.permissions import refuse_small_scope
 from annotator.accounts.secrets import is_well_formed
+from annotator.api.contract import Operation
 from annotator.api.idempotency import answer_once
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
@@ -44,6 +45,10 @@ class APIView(views.APIView):
     without_body: Collection[str] = ("delete",)
     # What an answer shows once: it is not stored with the answer to an idempotency key.
     secret_fields: tuple[str, ...] = ()
+    # For each method what it takes and answers; the schema is made of it.
+    contract: Mapping[str, Operation] = {}
+    # The serializer that says what the parameters are.
+    query: type[StrictSerializer] | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check who asks and what every request has to look like.

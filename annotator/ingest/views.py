@@ -12,6 +12,7 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
@@ -20,12 +21,13 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.contract import File, Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.parsers import StrictJSONParser
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
-from annotator.ingest import fetching, services
+from annotator.ingest import answers, fetching, services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.labeling.presenters import present_image
 from annotator.labeling.serializers import ExternalIdField
@@ -39,7 +41,25 @@ class KnownIn(StrictSerializer):
     """The hashes a sender asks about."""
 
     sha256 = serializers.ListField(
-        child=serializers.RegexField(r"^[0-9a-f]{64}\Z"), max_length=1000
+        child=serializers.RegexField(r"^[0-9a-f]{64}\Z"),
+        max_length=1000,
+        help_text="sha-256 sums of the files, in lower case hexadecimal",
+    )
+
+
+@extend_schema_field({"type": "string", "format": "binary"})
+class Picture(serializers.FileField):
+    """The bytes of a picture."""
+
+
+class FilesIn(StrictSerializer):
+    """Pictures, a few at a time."""
+
+    file = serializers.ListField(
+        child=Picture(),
+        min_length=1,
+        max_length=100,
+        help_text="the files; each gets an answer of its own",
     )
 
 
@@ -62,13 +82,26 @@ class UrlField(serializers.Field[Any, Any, Any, Any]):
 class UrlsIn(StrictSerializer):
     """The addresses of pictures to fetch."""
 
-    urls = serializers.ListField(child=UrlField(), min_length=1, max_length=1000)
+    urls = serializers.ListField(
+        child=UrlField(),
+        min_length=1,
+        max_length=1000,
+        help_text="web addresses of pictures, or `{url, external_id}`",
+    )
 
 
 class ImagesUploadView(APIView):
     """Adding pictures, a few per request."""
 
     answers_once = False  # the same bytes are the same image
+    contract = {
+        "post": Operation(
+            answers.UploadResultsOut,
+            also={202: answers.ImportOut},
+            body={"multipart/form-data": FilesIn, "application/json": UrlsIn},
+            role=Role.LEAD,
+        ),
+    }
 
     def get_parsers(self) -> list[BaseParser]:
         """Take multipart bodies with files, and JSON with addresses."""
@@ -157,6 +190,8 @@ def _report(results: Sequence[services.ImageResult]) -> dict[str, Any]:
 class KnownView(APIView):
     """Which pictures are here already."""
 
+    contract = {"post": Operation(answers.KnownOut, body=KnownIn, role=Role.LEAD)}
+
     def post(self, request: Request, project_id: int) -> Response:
         """Return those of the sha-256 sums the project has, so that they need not be sent."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
@@ -186,6 +221,16 @@ class UploadsView(APIView):
     """Beginning an upload in pieces (tus 1.0, https://tus.io/protocols/resumable-upload)."""
 
     answers_once = False  # one begun twice is swept away
+    contract = {
+        "post": Operation(
+            None,
+            status=201,
+            role=Role.LEAD,
+            sends=("Upload-Length!", "Upload-Metadata"),
+            returns=("Location", "Upload-Offset", "Tus-Resumable"),
+            problems=("empty-file",),
+        ),
+    }
 
     def options(self, request: Any, *_: Any, **__: Any) -> Response:
         """Say what is supported."""
@@ -221,6 +266,21 @@ class UploadView(APIView):
     answers_once = False  # the offset tells a repeated piece
     without_body = ()
     parser_classes = [RawParser]
+    contract = {
+        "head": Operation(
+            None, role=Role.LEAD, returns=("Upload-Offset", "Upload-Length", "Tus-Resumable")
+        ),
+        "patch": Operation(
+            None,
+            status=204,
+            body=File(RawParser.media_type),
+            role=Role.LEAD,
+            sends=("Upload-Offset!",),
+            returns=("Upload-Offset", "X-Import-Id", "Tus-Resumable"),
+            problems=("offset-mismatch",),
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD),
+    }
 
     def head(self, request: Request, project_id: int, key: UUID) -> Response:
         """Say how much is here."""
@@ -290,6 +350,7 @@ class ImportsView(APIView):
     """The zips and lists of addresses of a project."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ImportOut), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -301,6 +362,8 @@ class ImportsView(APIView):
 class ImportView(APIView):
     """One zip, or one list of addresses."""
 
+    contract = {"get": Operation(answers.ImportDetailOut, role=Role.LEAD)}
+
     def get(self, request: Request, project_id: int, import_id: int) -> Response:
         """Show how far it is and what was refused."""
         return Response(_present(_import(request, project_id, import_id), with_refused=True))
@@ -308,6 +371,8 @@ class ImportView(APIView):
 
 class ImportEntriesView(APIView):
     """What became of every file of an import, as a table."""
+
+    contract = {"get": Operation(File("text/csv"), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int, import_id: int) -> StreamingHttpResponse:
         """Stream one line a file: archive, file, result, reason."""
@@ -338,6 +403,7 @@ class ImportCancelView(APIView):
     """Stopping an import."""
 
     without_body = ("post",)
+    contract = {"post": Operation(answers.ImportOut, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int, import_id: int) -> Response:
         """Stop it; what was added stays."""

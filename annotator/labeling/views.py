@@ -12,12 +12,13 @@ from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
 from annotator.api.conditions import if_match
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
 from annotator.events.models import Event
-from annotator.labeling import restoring, serializers, services
+from annotator.labeling import answers, restoring, serializers, services
 from annotator.labeling.models import Image, LabelClass
 from annotator.labeling.presenters import (
     present_class,
@@ -44,9 +45,18 @@ def query_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, 
 
 
 class ProjectsView(APIView):
-    """The projects of the person, and a way to make one."""
+    """The person's projects."""
 
     parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ProjectOut)),
+        "post": Operation(
+            answers.ProjectOut,
+            status=201,
+            body=serializers.ProjectIn,
+            problems=("forbidden", "invalid-classes"),
+        ),
+    }
 
     def get(self, request: Request) -> Response:
         """List the person's projects, newest first."""
@@ -72,6 +82,7 @@ class ArchivedProjectsView(APIView):
     """The archived projects a person can bring back."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ArchivedProjectOut))}
 
     def get(self, request: Request) -> Response:
         """List those the person leads, the newest project first."""
@@ -88,6 +99,18 @@ def _archived(project: Any) -> dict[str, Any]:
 
 class ProjectView(APIView):
     """One project."""
+
+    contract = {
+        "get": Operation(answers.ProjectOut, role=Role.ANNOTATOR, returns=("ETag",)),
+        "patch": Operation(
+            answers.ProjectOut,
+            body=serializers.ProjectPatch,
+            role=Role.LEAD,
+            sends=("If-Match",),
+            returns=("ETag",),
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show the project."""
@@ -133,6 +156,7 @@ class ProjectRestoreView(APIView):
 
     without_body = ("post",)
     in_steps = ("post",)
+    contract = {"post": Operation(answers.RestoredProjectOut, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int) -> Response:
         """Show it to its members again."""
@@ -147,6 +171,16 @@ class ClassesView(APIView):
     """The label set of a project."""
 
     parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ClassOut), role=Role.ANNOTATOR),
+        "post": Operation(
+            answers.ClassOut,
+            status=201,
+            body=serializers.ClassIn,
+            role=Role.LEAD,
+            problems=("class-exists",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the classes in their order."""
@@ -167,6 +201,16 @@ class ClassesView(APIView):
 
 class ClassView(APIView):
     """One class."""
+
+    contract = {
+        "patch": Operation(
+            answers.ClassOut,
+            body=serializers.ClassPatch,
+            role=Role.LEAD,
+            problems=("class-exists",),
+        ),
+        "delete": Operation(answers.ClassDeletedOut, role=Role.LEAD),
+    }
 
     def patch(self, request: Request, project_id: int, class_id: int) -> Response:
         """Rename it or give it another colour, key or place."""
@@ -191,6 +235,7 @@ class DeletedClassesView(APIView):
     """The classes that were deleted."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.DeletedClassOut), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, the newest class first."""
@@ -202,6 +247,9 @@ class ClassRestoreView(APIView):
     """Bringing a deleted class back."""
 
     without_body = ("post",)
+    contract = {
+        "post": Operation(answers.RestoredClassOut, role=Role.LEAD, problems=("class-exists",)),
+    }
 
     def post(self, request: Request, project_id: int, class_id: int) -> Response:
         """Offer it again; its labels count again where nobody labelled the image since."""
@@ -233,6 +281,8 @@ def _class(
 class ImageDeleteView(APIView):
     """Taking an image out of a project."""
 
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
+
     def delete(self, request: Request, project_id: int, image_id: int) -> Response:
         """Take it out of the project; its labels stay in the history."""
         image = access.object_for(
@@ -249,6 +299,9 @@ class ImageRestoreView(APIView):
     """Bringing a deleted image back."""
 
     without_body = ("post",)
+    contract = {
+        "post": Operation(answers.RestoredImageOut, role=Role.LEAD, problems=("image-exists",)),
+    }
 
     def post(self, request: Request, project_id: int, image_id: int) -> Response:
         """Put it back into the project with its labels."""
@@ -269,6 +322,7 @@ class MembersView(APIView):
     """Who is in the project."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.MemberOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the members with their roles."""
@@ -279,6 +333,13 @@ class MembersView(APIView):
 
 class MemberView(APIView):
     """One member."""
+
+    contract = {
+        "patch": Operation(
+            answers.MemberOut, body=serializers.MemberPatch, role=Role.LEAD, problems=("last-lead",)
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD, problems=("last-lead",)),
+    }
 
     def patch(self, request: Request, project_id: int, user_id: int) -> Response:
         """Give them another role."""
@@ -329,6 +390,12 @@ class InvitationsView(APIView):
 
     parameters = PAGED
     secret_fields = ("url",)
+    contract = {
+        "get": Operation(page_of_many(answers.InvitationOut), role=Role.LEAD),
+        "post": Operation(
+            answers.NewInvitationOut, status=201, body=serializers.InvitationIn, role=Role.LEAD
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List those that can still be used."""
@@ -354,6 +421,8 @@ class InvitationsView(APIView):
 
 class InvitationView(APIView):
     """One invitation."""
+
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
 
     def delete(self, request: Request, project_id: int, invitation_id: int) -> Response:
         """Make its link useless."""
@@ -383,6 +452,7 @@ class EventsView(APIView):
     """The feed of everything that happened in a project."""
 
     parameters = ("after", "limit")
+    contract = {"get": Operation(answers.EventsOut, role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return the events after an id, oldest first."""

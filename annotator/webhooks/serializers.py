@@ -30,15 +30,31 @@ class WebhookIn(StrictSerializer):
     """A webhook to create."""
 
     # What an address may be is said by `annotator.outbound`, with codes of its own.
-    url = serializers.CharField(max_length=8000)
-    events = EventsField(default=lambda: [kinds.ALL])
-    description = NameField(max_length=200, required=False, default="", allow_blank=True)
+    url = serializers.CharField(
+        max_length=8000, help_text="where messages go, on the public internet"
+    )
+    events = EventsField(
+        default=lambda: [kinds.ALL],
+        help_text="kinds of events (round.done), all of one thing (round.*), or * for all",
+    )
+    description = NameField(
+        max_length=200, required=False, default="", allow_blank=True, help_text="what it is for"
+    )
 
 
 class WebhookPatch(StrictSerializer):
     """A change of a webhook."""
 
-    url = serializers.CharField(max_length=8000, required=False)
-    events = EventsField(required=False)
-    description = NameField(max_length=200, required=False, allow_blank=True)
-    is_active = serializers.BooleanField(required=False)
+    url = serializers.CharField(
+        max_length=8000, required=False, help_text="where messages go, on the public internet"
+    )
+    events = EventsField(
+        required=False,
+        help_text="kinds of events (round.done), all of one thing (round.*), or * for all",
+    )
+    description = NameField(
+        max_length=200, required=False, allow_blank=True, help_text="what it is for"
+    )
+    is_active = serializers.BooleanField(
+        required=False, help_text="false switches it off, true on again"
+    )

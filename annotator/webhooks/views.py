@@ -9,15 +9,19 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.clock import database_now
 from annotator.labeling.views import body_of
 from annotator.outbound import RefusedError
-from annotator.webhooks import serializers, services
+from annotator.webhooks import answers, serializers, services
 from annotator.webhooks.models import Delivery, Webhook
 from annotator.webhooks.presenters import present_delivery, present_webhook
+
+# What is said of an address that is not connected to (annotator.outbound).
+ADDRESS_CODES = ("scheme", "not-public", "self", "port", "credentials", "malformed")
 
 
 class WebhookAPIView(APIView):
@@ -33,6 +37,16 @@ class WebhooksView(WebhookAPIView):
     parameters = PAGED
     secret_fields = ("secret",)
     in_steps = ("post",)
+    contract = {
+        "get": Operation(page_of_many(answers.WebhookOut), role=Role.LEAD),
+        "post": Operation(
+            answers.NewWebhookOut,
+            status=201,
+            body=serializers.WebhookIn,
+            role=Role.LEAD,
+            problems=("too-many-webhooks", *ADDRESS_CODES),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -58,6 +72,16 @@ class WebhookView(WebhookAPIView):
     """One webhook."""
 
     in_steps = ("patch", "delete")
+    contract = {
+        "get": Operation(answers.WebhookOut, role=Role.LEAD),
+        "patch": Operation(
+            answers.WebhookOut,
+            body=serializers.WebhookPatch,
+            role=Role.LEAD,
+            problems=ADDRESS_CODES,
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD),
+    }
 
     def get(self, request: Request, webhook_id: int) -> Response:
         """Show it."""
@@ -84,6 +108,7 @@ class WebhookRotateView(WebhookAPIView):
 
     without_body = ("post",)
     secret_fields = ("secret",)
+    contract = {"post": Operation(answers.NewWebhookOut, role=Role.LEAD)}
 
     def post(self, request: Request, webhook_id: int) -> Response:
         """Make a new one, shown only now; for a day the former one signs as well."""
@@ -96,6 +121,11 @@ class WebhookTestView(WebhookAPIView):
     """Trying a webhook."""
 
     without_body = ("post",)
+    contract = {
+        "post": Operation(
+            answers.DeliveryOut, status=202, role=Role.LEAD, problems=("switched-off",)
+        ),
+    }
 
     def post(self, request: Request, webhook_id: int) -> Response:
         """Queue a message of kind ``webhook.test``."""
@@ -109,6 +139,7 @@ class DeliveriesView(WebhookAPIView):
     """The log of a webhook."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.DeliveryOut), role=Role.LEAD)}
 
     def get(self, request: Request, webhook_id: int) -> Response:
         """List its deliveries with their attempts, newest first."""
@@ -120,6 +151,11 @@ class RedeliverView(WebhookAPIView):
     """Sending a message again."""
 
     without_body = ("post",)
+    contract = {
+        "post": Operation(
+            answers.DeliveryOut, status=202, role=Role.LEAD, problems=("switched-off",)
+        ),
+    }
 
     def post(self, request: Request, delivery_id: int) -> Response:
         """Queue it again under the same ``webhook-id``."""

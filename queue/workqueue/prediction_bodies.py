@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from django.core.validators import RegexValidator
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from annotator.api.converters import LARGEST_ID
@@ -41,16 +42,40 @@ class PostedPredictions:
         return [row.tobytes() for row in self.table.astype("<f4")]
 
 
-class PredictionsIn(StrictSerializer):
-    """What a model says of images; ``context`` has the project."""
+class PredictionIn(StrictSerializer):
+    """What the model says of one image; read as arrays below, so this only describes it."""
 
-    model = NameField(max_length=80, validators=[RegexValidator(r"^[^/]+\Z")])
+    image = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ID, help_text="the id of the image"
+    )
+    probabilities = serializers.ListField(
+        child=serializers.FloatField(min_value=0, max_value=1),
+        min_length=2,
+        max_length=1000,
+        help_text="one for each of class_ids; with one class an image they sum to 1",
+    )
+
+
+@extend_schema_field(PredictionIn(many=True))
+class PredictionEntries(serializers.JSONField):
+    """A list of predictions, taken as it is: its numbers are checked all at once."""
+
+
+class PredictionsIn(StrictSerializer):
+    """What a model says of images."""
+
+    model = NameField(
+        max_length=80,
+        validators=[RegexValidator(r"^[^/]+\Z")],
+        help_text="a name for your model; its former predictions of these images are replaced",
+    )
     class_ids = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
         min_length=2,
         max_length=1000,
+        help_text="the classes, in the order of the probabilities",
     )
-    predictions = serializers.JSONField()
+    predictions = PredictionEntries(help_text="one entry an image, at most 10,000")
 
     def validate_class_ids(self, value: list[int]) -> list[int]:
         """Each class once."""

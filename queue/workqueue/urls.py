@@ -25,9 +25,9 @@ urlpatterns = [
     path(f"{_queue}leases/", serving.LeasesView.as_view(), name="leases"),
     path(f"{_queue}leases/release/", serving.PersonReleaseView.as_view(), name="release_person"),
     path(_lease, serving.LeaseShowView.as_view(), name="lease"),
-    path(f"{_lease}heartbeat/", serving.LeaseView.as_view(action="heartbeat"), name="heartbeat"),
-    path(f"{_lease}release/", serving.LeaseView.as_view(action="release"), name="release"),
-    path(f"{_lease}skip/", serving.LeaseView.as_view(action="skip"), name="skip"),
+    path(f"{_lease}heartbeat/", serving.HeartbeatView.as_view(), name="heartbeat"),
+    path(f"{_lease}release/", serving.ReleaseView.as_view(), name="release"),
+    path(f"{_lease}skip/", serving.SkipView.as_view(), name="skip"),
     path(f"{_project}predictions/", predictions.PredictionsView.as_view(), name="predictions"),
     path(
         f"{_project}predictions/models/",

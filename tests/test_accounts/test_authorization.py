@@ -152,10 +152,15 @@ def rows():
     return list(csv.DictReader(TABLE.open()))
 
 
+def is_open(row):
+    """The description of the API holds nothing of this installation."""
+    return (row["route"], row["method"]) == ("schema/", "GET")
+
+
 def test_the_table_lets_nobody_in_whom_no_rule_lets_in():
     for row in rows():
         where = f"{row['method']} {row['route']}"
-        assert row["anonymous"] == row["revoked"] == "401", where
+        assert row["anonymous"] == row["revoked"] == ("2xx" if is_open(row) else "401"), where
         if "<" in row["route"]:
             assert row["stranger"] == row["removed"] == "404", where
             # A service has no personal tokens at all, and is told so.

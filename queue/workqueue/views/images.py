@@ -6,13 +6,15 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, NewestFirst
 from annotator.api.views import APIView
+from annotator.labeling.answers import ImageOut
 from annotator.labeling.files import SIGNED_FOR_S, signed_urls
 from annotator.labeling.models import Image
 from annotator.labeling.serializers import ImageFilter
 from annotator.labeling.views import query_of
-from workqueue import presenters, reports, selectors
+from workqueue import answers, presenters, reports, selectors
 from workqueue.agreement import agreement
 
 
@@ -23,6 +25,10 @@ class ImagesView(APIView):
         "status", "class", "q", "external_id", "annotator", "score_min", "score_max",
         "uploaded_after", "agreement", *PAGED,
     )  # fmt: skip
+    query = ImageFilter
+    contract = {
+        "get": Operation(page_of_many(ImageOut), role=Role.ANNOTATOR, problems=("forbidden",)),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the images that fit the filter, newest first, with their labels."""
@@ -81,6 +87,8 @@ class ImageView(APIView):
 
 class MetricsView(APIView):
     """The figures of the progress page."""
+
+    contract = {"get": Operation(answers.MetricsOut, role=Role.ANNOTATOR)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return labels over time, the learning curve and the figures per class.

@@ -11,6 +11,7 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
 from annotator.api.conditions import require_if_match, version_of
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, NewestFirst, OldestFirst, page_of
 from annotator.api.problems import Problem, outcome_of
 from annotator.api.views import APIView
@@ -19,7 +20,7 @@ from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image, Project
 from annotator.labeling.presenters import present_annotation
 from annotator.labeling.views import body_of, query_of
-from workqueue import presenters, selectors, serializers, services
+from workqueue import answers, presenters, selectors, serializers, services
 
 OUTCOME_MESSAGES = {
     Annotation.Outcome.LATE: "Your time for this image had run out; the label was kept anyway.",
@@ -42,6 +43,23 @@ class SubmitView(APIView):
 
     answers_once = False  # its own keys are kept for ever, with the label
     write_scope = Scope.ANNOTATE
+    contract = {
+        "post": Operation(
+            answers.SubmittedOut,
+            status=201,
+            also={200: answers.SubmittedOut},
+            body=serializers.SubmitIn,
+            role=Role.ANNOTATOR,
+            sends=("Idempotency-Key",),
+            problems=(
+                "idempotency-key-missing",
+                "idempotency-key-invalid",
+                "idempotency-key-reused",
+                "lease-unknown",
+                "invalid-classes",
+            ),
+        ),
+    }
 
     def post(self, request: Request, project_id: int) -> Response:
         """Keep the label, or each of ``labels``; the same key again gets the same answer."""
@@ -167,6 +185,14 @@ class UndoView(APIView):
     """Taking a label back."""
 
     write_scope = Scope.ANNOTATE
+    contract = {
+        "post": Operation(
+            answers.UndoneOut,
+            body=serializers.UndoIn,
+            role=Role.ANNOTATOR,
+            problems=("undo-refused",),
+        ),
+    }
 
     def post(self, request: Request, project_id: int) -> Response:
         """Withdraw one of the person's last labels and lease its image to them again."""
@@ -195,6 +221,7 @@ class MyAnnotationsView(APIView):
     """The person's labels."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.MyAnnotationOut), role=Role.ANNOTATOR)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first; without a limit, those that can be undone."""
@@ -259,6 +286,7 @@ class KeptLabelsView(APIView):
     """Labels that are kept in the history and do not count."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.KeptAnnotationOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first, each with why."""
@@ -271,6 +299,22 @@ class AnnotationView(APIView):
     """One label. An edit is a new label with a new id, so its id is also its version."""
 
     write_scope = Scope.ANNOTATE
+    contract = {
+        "get": Operation(
+            answers.AnnotationDetailOut,
+            role=Role.ANNOTATOR,
+            returns=("ETag",),
+            problems=("forbidden",),
+        ),
+        "put": Operation(
+            answers.EditedOut,
+            body=serializers.EditIn,
+            role=Role.ANNOTATOR,
+            sends=("If-Match!",),
+            returns=("ETag",),
+            problems=("forbidden", "condition-required", "invalid-classes"),
+        ),
+    }
 
     def get(self, request: Request, annotation_id: int) -> Response:
         """Show it, and which one has replaced it."""
@@ -337,6 +381,11 @@ class AnnotationHistoryView(APIView):
     """What became of one label."""
 
     parameters = PAGED
+    contract = {
+        "get": Operation(
+            page_of_many(answers.AnnotationChangeOut), role=Role.ANNOTATOR, problems=("forbidden",)
+        ),
+    }
 
     def get(self, request: Request, annotation_id: int) -> Response:
         """List all its author said of the image, oldest first, with who changed what."""

@@ -9,13 +9,14 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
 from annotator.api.conditions import version_of
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, ByNumber, ByPosition, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.events.models import Event
 from annotator.labeling.models import Project
 from annotator.labeling.views import query_of
-from workqueue import presenters, reports, selectors, serializers, services
+from workqueue import answers, presenters, reports, selectors, serializers, services
 from workqueue.models import QueueSettings, Ranking
 
 
@@ -23,6 +24,16 @@ class SettingsView(APIView):
     """The queue settings."""
 
     in_steps = ("patch",)
+    contract = {
+        "get": Operation(answers.SettingsOut, role=Role.ANNOTATOR, returns=("ETag",)),
+        "patch": Operation(
+            answers.SettingsOut,
+            body=serializers.SettingsPatch,
+            role=Role.LEAD,
+            sends=("If-Match",),
+            returns=("ETag",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """Show them with the choices there are."""
@@ -63,6 +74,7 @@ class SettingsHistoryView(APIView):
     """Who changed the queue settings when."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.SettingsChangeOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the changes, newest first."""
@@ -79,6 +91,7 @@ class RankingsView(APIView):
     """The rankings of a project."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.PositionOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
@@ -17,7 +18,7 @@ from annotator.api.views import APIView
 from annotator.labeling.models import Project
 from annotator.labeling.serializers import ExternalIdField
 from annotator.labeling.views import query_of
-from workqueue import selectors, services
+from workqueue import answers, selectors, services
 from workqueue.models import ExternalModel, Prediction
 from workqueue.prediction_bodies import PredictionsIn
 from workqueue.presenters import iso
@@ -26,9 +27,13 @@ from workqueue.presenters import iso
 class PredictionsQuery(StrictSerializer):
     """Which predictions are listed."""
 
-    model = serializers.CharField(max_length=80, required=False)
-    image = serializers.IntegerField(min_value=1, max_value=2**63 - 1, required=False)
-    external_id = ExternalIdField(required=False)
+    model = serializers.CharField(
+        max_length=80, required=False, help_text="of the model of this name"
+    )
+    image = serializers.IntegerField(
+        min_value=1, max_value=2**63 - 1, required=False, help_text="of this image"
+    )
+    external_id = ExternalIdField(required=False, help_text="of the image of this external id")
     cursor = serializers.CharField(required=False)
     limit = serializers.CharField(required=False)
 
@@ -38,6 +43,16 @@ class PredictionsView(APIView):
 
     parameters = ("model", "image", "external_id", *PAGED)
     in_steps = ("put",)
+    query = PredictionsQuery
+    contract = {
+        "get": Operation(page_of_many(answers.PredictionOut), role=Role.REVIEWER),
+        "put": Operation(
+            answers.StoredPredictionsOut,
+            body=PredictionsIn,
+            role=Role.LEAD,
+            problems=("invalid-classes",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List predictions, newest first; ``model``, ``image`` and ``external_id`` choose some."""
@@ -89,6 +104,7 @@ class ExternalModelsView(APIView):
     """The models whose predictions were posted."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ExternalModelOut), role=Role.ANNOTATOR)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -99,9 +115,13 @@ class ExternalModelsView(APIView):
 
 
 class ExternalModelView(APIView):
-    """One of them."""
+    """One model whose predictions were posted."""
 
     in_steps = ("delete",)
+    contract = {
+        "get": Operation(answers.ExternalModelOut, role=Role.ANNOTATOR),
+        "delete": Operation(None, status=204, role=Role.LEAD, problems=("model-in-use",)),
+    }
 
     def get(self, request: Request, project_id: int, model_id: int) -> Response:
         """Show it."""

@@ -11,13 +11,22 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling.views import body_of, query_of
-from workqueue import model_downloads, presenters, requests, selectors, serializers, services
+from workqueue import (
+    answers,
+    model_downloads,
+    presenters,
+    requests,
+    selectors,
+    serializers,
+    services,
+)
 from workqueue.model_files import why_unusable
 from workqueue.models import ModelVersion, Round
 
@@ -27,6 +36,10 @@ class RoundsView(APIView):
 
     parameters = PAGED
     without_body = ("post",)
+    contract = {
+        "get": Operation(page_of_many(answers.RoundOut), role=Role.ANNOTATOR),
+        "post": Operation(answers.RoundOut, status=201, role=Role.LEAD, problems=("round-active",)),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -43,6 +56,8 @@ class RoundsView(APIView):
 class RoundView(APIView):
     """One round."""
 
+    contract = {"get": Operation(answers.RoundOut, role=Role.ANNOTATOR)}
+
     def get(self, request: Request, project_id: int, round_id: int) -> Response:
         """Show it."""
         return Response(presenters.present_round(_round(request, project_id, round_id)))
@@ -52,6 +67,14 @@ class RoundRetryView(APIView):
     """A failed round, done again."""
 
     without_body = ("post",)
+    contract = {
+        "post": Operation(
+            answers.RoundOut,
+            status=201,
+            role=Role.LEAD,
+            problems=("round-not-failed", "round-active"),
+        ),
+    }
 
     def post(self, request: Request, project_id: int, round_id: int) -> Response:
         """Start a new round in place of a failed one."""
@@ -87,6 +110,7 @@ class ModelsView(APIView):
     """The models of a project."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ModelOut), role=Role.ANNOTATOR)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -151,6 +175,9 @@ class ModelPromoteView(APIView):
 
     without_body = ("post",)
     in_steps = ("post",)
+    contract = {
+        "post": Operation(answers.PromotedModelOut, role=Role.LEAD, problems=("model-unusable",)),
+    }
 
     def post(self, request: Request, project_id: int, model_id: int) -> Response:
         """Let it be the one in use; the answer says what that changes."""
@@ -166,6 +193,16 @@ class ReplaysView(APIView):
     """Bake-offs of a project."""
 
     parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ReplayOut), role=Role.REVIEWER),
+        "post": Operation(
+            answers.ReplayOut,
+            status=202,
+            body=serializers.ReplayIn,
+            role=Role.LEAD,
+            problems=("replay-active",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -190,6 +227,8 @@ class ReplaysView(APIView):
 class ReplayView(APIView):
     """One bake-off."""
 
+    contract = {"get": Operation(answers.ReplayOut, role=Role.REVIEWER)}
+
     def get(self, request: Request, project_id: int, replay_id: int) -> Response:
         """Show its progress or its result."""
         project = access.project_for(person_of(request), project_id, Role.REVIEWER)
@@ -203,6 +242,11 @@ class JobRetryView(APIView):
     """Background work that has failed, done again."""
 
     without_body = ("post",)
+    contract = {
+        "post": Operation(
+            answers.RetriedJobOut, status=202, role=Role.LEAD, problems=("job-not-failed",)
+        ),
+    }
 
     def post(self, request: Request, project_id: int, job_id: int) -> Response:
         """Ask for the same work again."""

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -10,18 +12,20 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
+from annotator.api.contract import Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView, Nothing
 from annotator.clock import database_now
 from annotator.labeling.views import body_of
-from workqueue import presenters, selectors, serializers, services
+from workqueue import answers, presenters, selectors, serializers, services
 
 
 class ClaimView(APIView):
     """Getting images to label."""
 
     write_scope = Scope.ANNOTATE
+    contract = {"post": Operation(answers.ClaimOut, body=serializers.ClaimIn, role=Role.ANNOTATOR)}
 
     def post(self, request: Request, project_id: int) -> Response:
         """Lease the best free images."""
@@ -45,6 +49,7 @@ class LeasesView(APIView):
     """Who holds what."""
 
     parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.HoldingOut), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the live leases with who holds them since when and until when, for a lead."""
@@ -55,6 +60,8 @@ class LeasesView(APIView):
 
 class PersonReleaseView(APIView):
     """Taking back what one person holds."""
+
+    contract = {"post": Operation(answers.CountOut, body=serializers.ReleaseIn, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int) -> Response:
         """End all leases of the person; their images are served again at their old ranks."""
@@ -77,43 +84,100 @@ class LeaseShowView(APIView):
 
 
 class LeaseView(APIView):
-    """One lease of the person: ``heartbeat``, ``release`` or ``skip``."""
+    """One lease of the person."""
 
     write_scope = Scope.ANNOTATE
-    action = ""
 
-    def post(self, request: Request, project_id: int, token: str) -> Response:
-        """Do the action of the route."""
-        project = access.project_for(person_of(request), project_id)
-        try:
-            return getattr(self, f"_{self.action}")(request, project, str(token))  # type: ignore[no-any-return]
-        except services.LeaseUnknownError as error:
-            raise Problem(404, "lease-unknown", str(error)) from error
-        except services.LeaseLostError as error:
-            raise Problem(409, "lease-lost", str(error)) from error
 
-    def _heartbeat(self, request: Request, project: Any, token: str) -> Response:
-        body_of(request, Nothing)
-        until = services.heartbeat(
-            user=person_of(request), project=project, lease_token=token, now=database_now()
+class HeartbeatView(LeaseView):
+    """Holding an image for longer."""
+
+    contract = {
+        "post": Operation(
+            answers.HeartbeatOut, role=Role.ANNOTATOR, problems=("lease-unknown", "lease-lost")
         )
+    }
+
+    def post(self, request: Request, project_id: int, token: UUID) -> Response:
+        """Prolong the lease, never beyond the longest hold."""
+        project = access.project_for(person_of(request), project_id)
+        body_of(request, Nothing)
+        with _lease_problems():
+            until = services.heartbeat(
+                user=person_of(request),
+                project=project,
+                lease_token=str(token),
+                now=database_now(),
+            )
         return Response({"expires_at": presenters.iso(until)})
 
-    def _release(self, request: Request, project: Any, token: str) -> Response:
+
+class ReleaseView(LeaseView):
+    """Giving an image back."""
+
+    contract = {
+        "post": Operation(
+            None, status=204, role=Role.ANNOTATOR, problems=("lease-unknown", "lease-lost")
+        )
+    }
+
+    def post(self, request: Request, project_id: int, token: UUID) -> Response:
+        """End the lease; the image is served again at its old rank."""
+        project = access.project_for(person_of(request), project_id)
         body_of(request, Nothing)
-        services.release(user=person_of(request), project=project, lease_token=token)
+        with _lease_problems():
+            services.release(user=person_of(request), project=project, lease_token=str(token))
         return Response(status=204)
 
-    def _skip(self, request: Request, project: Any, token: str) -> Response:
-        body = body_of(request, serializers.SkipIn)
-        services.skip(user=person_of(request), project=project, lease_token=token, **body)
+
+class SkipView(LeaseView):
+    """Passing an image on."""
+
+    contract = {
+        "post": Operation(
+            answers.SkippedOut,
+            body=serializers.SkipIn,
+            role=Role.ANNOTATOR,
+            problems=("lease-unknown", "lease-lost"),
+        )
+    }
+
+    def post(self, request: Request, project_id: int, token: UUID) -> Response:
+        """End the lease and serve the image to this person no more, until they unskip it."""
+        project = access.project_for(person_of(request), project_id)
+        with _lease_problems():
+            body = body_of(request, serializers.SkipIn)
+            services.skip(user=person_of(request), project=project, lease_token=str(token), **body)
         return Response({"status": presenters.present_status(project, database_now())})
+
+
+@contextmanager
+def _lease_problems() -> Iterator[None]:
+    """Answer what the services say of a lease.
+
+    Raises:
+        Problem: 404, it is none of the person's; 409, it is over.
+    """
+    try:
+        yield
+    except services.LeaseUnknownError as error:
+        raise Problem(404, "lease-unknown", str(error)) from error
+    except services.LeaseLostError as error:
+        raise Problem(409, "lease-lost", str(error)) from error
 
 
 class UnskipView(APIView):
     """Taking skipped images back."""
 
     write_scope = Scope.ANNOTATE
+    contract = {
+        "post": Operation(
+            answers.UnskippedOut,
+            body=serializers.UnskipIn,
+            role=Role.ANNOTATOR,
+            problems=("lease-unknown", "unskip-refused"),
+        ),
+    }
 
     def post(self, request: Request, project_id: int) -> Response:
         """Bring skipped images back: that of one lease, leased again, or all into the queue."""
@@ -145,6 +209,16 @@ class UnskipView(APIView):
 
 class StatusView(APIView):
     """The state of the queue, for polling."""
+
+    contract = {
+        "get": Operation(
+            answers.PolledStatusOut,
+            also={304: None},
+            role=Role.ANNOTATOR,
+            sends=("If-None-Match",),
+            returns=("ETag",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """Return the state, or 304 when nothing changed since the client's ETag."""
