@@ -35,7 +35,14 @@ class File:
     schema: Mapping[str, Any] | None = None
 
 
-Shape = type[serializers.Serializer[Any]] | File | None
+@dataclass(frozen=True)
+class Either:
+    """A body or an answer that has one of some shapes."""
+
+    shapes: tuple[type[serializers.Serializer[Any]], ...]
+
+
+Shape = type[serializers.Serializer[Any]] | File | Either | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,12 @@ def many(child: Any, meaning: str) -> Any:
 def by_name(child: Any, meaning: str) -> Any:
     """An object whose keys are data."""
     return serializers.DictField(child=child, help_text=meaning)
+
+
+def maybe(field: Any) -> Any:
+    """A field that is not in every answer."""
+    field.required = False
+    return field
 
 
 def anything(meaning: str) -> Any:

@@ -119,8 +119,9 @@ def _parameter(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _bodies(operation: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"media_type": name, **_shown(media["schema"])}
+        {"media_type": name, **_shown(schema)}
         for name, media in operation.get("requestBody", {}).get("content", {}).items()
+        for schema in _alternatives(media["schema"])
     ]
 
 
@@ -131,13 +132,20 @@ def _answers(operation: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         content = said.get("content", {})
         name, media = next(iter(content.items()), ("", None))
-        shown = _shown(media["schema"]) if media else {"type": None, "rows": []}
         headers = [
             {"name": title, "meaning": header["description"]}
             for title, header in said.get("headers", {}).items()
         ]
         words = {"status": status, "phrase": said["description"], "media_type": name}
-        found.append({**words, "headers": headers, **shown})
+        shapes = [_shown(schema) for schema in _alternatives(media["schema"])] if media else []
+        for shown in shapes or [{"type": None, "rows": []}]:
+            found.append({**words, "headers": headers, **shown})
+    return found
+
+
+def _alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the shapes of which a body or an answer has one."""
+    found: list[dict[str, Any]] = schema.get("oneOf", [schema])
     return found
 
 
@@ -298,6 +306,8 @@ def example_of(schema: dict[str, Any]) -> Any:
     """Return a body that is accepted, as small as it can be."""
     kind = schema.get("$ref", "").rpartition("/")[2]
     schema = _resolved(schema)
+    if "oneOf" in schema:
+        return example_of(schema["oneOf"][0])
     if "properties" in schema:
         fields = schema["properties"]
         required = schema.get("required") or [n for n in TELLING if n in fields][:1]

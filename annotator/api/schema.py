@@ -14,7 +14,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 
 from annotator.accounts.models import Role, Scope
 from annotator.api import contract as c
-from annotator.api.contract import Answer, File, Operation
+from annotator.api.contract import Answer, Either, File, Operation
 from annotator.api.paging import LARGEST_PAGE
 from annotator.api.problem_codes import CODES
 from annotator.api.serializers import StrictSerializer
@@ -56,6 +56,8 @@ HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "If-None-Match": ({"type": "string"}, "the ETag you have: 304 when nothing changed since"),
     "ETag": ({"type": "string"}, "the version, for If-Match"),
+    "Range": ({"type": "string"}, "bytes=N-: go on from there with a download that was cut off"),
+    "If-Range": ({"type": "string"}, "the ETag of what was begun: all of it, when it is another"),
     "Location": ({"type": "string"}, "the address of what was made"),
     "Upload-Length": (_BYTES, "size of the whole file in bytes"),
     "Upload-Offset": (_BYTES, "bytes that are here already"),
@@ -75,6 +77,7 @@ TAGS = {
     "Predictions": "Probabilities of a model of your own, which can order the queue.",
     "Rounds and models": "Training and ranking, the models it made, and comparisons of heuristics.",
     "Figures and events": "The learning curve, and the feed of everything that happened.",
+    "Exports": "All labels of one moment as a file, in the formats of other tools.",
     "Webhooks": "Events sent to an address of yours, signed.",
     "This description": "The contract of the API itself.",
 }
@@ -86,7 +89,7 @@ _TAG_OF = {
     "queue": "Queue", "annotations": "Labels", "predictions": "Predictions",
     "rounds": "Rounds and models", "models": "Rounds and models", "replays": "Rounds and models",
     "jobs": "Rounds and models", "metrics": "Figures and events", "events": "Figures and events",
-    "webhooks": "Webhooks", "deliveries": "Webhooks", "archived": "Projects",
+    "exports": "Exports", "webhooks": "Webhooks", "deliveries": "Webhooks", "archived": "Projects",
     "restore": "Projects", "projects": "Projects",
 }  # fmt: skip
 
@@ -251,6 +254,8 @@ class ContractSchema(AutoSchema):
             return {name: _content(shape) for name, shape in body.items()}
         if isinstance(body, File):
             return {body.media_type: _content(body)}
+        if isinstance(body, Either):
+            return {"application/json": self._one_of(body, "request")}
         return {"application/json": body} if body else {}
 
     def _get_request_body(self, direction: Any = "request") -> Any:
@@ -272,6 +277,8 @@ class ContractSchema(AutoSchema):
         said: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(shape, File):
             said["content"] = {shape.media_type: {"schema": _content(shape)}}
+        elif isinstance(shape, Either):
+            said["content"] = {"application/json": {"schema": self._one_of(shape, "response")}}
         elif shape is not None and self.method != "HEAD":
             ref = self.resolve_serializer(shape, "response").ref
             said["content"] = {"application/json": {"schema": ref}}
@@ -282,6 +289,9 @@ class ContractSchema(AutoSchema):
                 for name, (schema, meaning) in returned.items()
             }
         return said
+
+    def _one_of(self, either: Either, direction: Any) -> dict[str, Any]:
+        return {"oneOf": [self.resolve_serializer(s, direction).ref for s in either.shapes]}
 
     def _refused(self, status: int, codes: list[str]) -> dict[str, Any]:
         problem = self.resolve_serializer(ProblemOut, "response")

@@ -16,26 +16,38 @@ class FiltersIn(StrictSerializer):
     """Which images are exported."""
 
     images = serializers.ChoiceField(
-        choices=[records.WITH_LABELS, records.LABELLED, records.ALL], default=records.WITH_LABELS
+        choices=[records.WITH_LABELS, records.LABELLED, records.ALL],
+        default=records.WITH_LABELS,
+        help_text="those with labels, with as many as are wanted, or all",
     )
     class_ids = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
         required=False,
         max_length=MOST_CLASSES,
+        help_text="only images that have one of these classes",
     )
     chosen = serializers.ChoiceField(
-        choices=[records.RANDOM, records.QUEUE], required=False, allow_blank=True
+        choices=[records.RANDOM, records.QUEUE],
+        required=False,
+        allow_blank=True,
+        help_text="only images drawn at random, or only those the queue chose",
     )
 
 
 class ExportIn(StrictSerializer):
     """An export to write."""
 
-    format = serializers.ChoiceField(choices=Export.Format.choices)
-    filters = FiltersIn(required=False)
-    history = serializers.BooleanField(default=False)
-    names = serializers.BooleanField(default=False)
-    pictures = serializers.ChoiceField(choices=["originals", "renditions"], default="originals")
+    format = serializers.ChoiceField(choices=Export.Format.choices, help_text="of the file")
+    filters = FiltersIn(required=False, help_text="which images; left out: those with labels")
+    history = serializers.BooleanField(
+        default=False, help_text="also what was said before and stands no more"
+    )
+    names = serializers.BooleanField(default=False, help_text="with the names of people")
+    pictures = serializers.ChoiceField(
+        choices=["originals", "renditions"],
+        default="originals",
+        help_text="which files, in formats that have pictures",
+    )
 
 
 def options_of(body: dict[str, Any], *, address: str) -> dict[str, Any]:

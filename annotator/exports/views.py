@@ -7,11 +7,12 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
+from annotator.api.contract import File, Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
 from annotator.clock import database_now
-from annotator.exports import serializers, services
+from annotator.exports import answers, serializers, services
 from annotator.exports.downloads import download
 from annotator.exports.formats import FORMATS
 from annotator.exports.models import Export
@@ -25,6 +26,16 @@ class ExportsView(APIView):
     parameters = PAGED
     # It changes nothing of the project: a program that only fetches labels need not manage it.
     write_scope = Scope.ANNOTATE
+    contract = {
+        "get": Operation(page_of_many(answers.ExportOut), role=Role.REVIEWER),
+        "post": Operation(
+            answers.ExportOut,
+            status=202,
+            body=serializers.ExportIn,
+            role=Role.REVIEWER,
+            problems=("format-unfit", "invalid-classes", "too-many-exports"),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -57,6 +68,10 @@ class ExportView(APIView):
     """One export."""
 
     write_scope = Scope.ANNOTATE
+    contract = {
+        "get": Operation(answers.ExportOut, role=Role.REVIEWER),
+        "delete": Operation(None, status=204, role=Role.REVIEWER),
+    }
 
     def get(self, request: Request, project_id: int, export_id: int) -> Response:
         """Show how far it is, or why it failed."""
@@ -74,6 +89,7 @@ class ExportCancelView(APIView):
 
     write_scope = Scope.ANNOTATE
     without_body = ("post",)
+    contract = {"post": Operation(answers.ExportOut, role=Role.REVIEWER)}
 
     def post(self, request: Request, project_id: int, export_id: int) -> Response:
         """Stop it, if it is not finished."""
@@ -84,6 +100,17 @@ class ExportCancelView(APIView):
 
 class ExportDownloadView(APIView):
     """The file of an export."""
+
+    contract = {
+        "get": Operation(
+            File("application/octet-stream"),
+            also={206: File("application/octet-stream")},
+            role=Role.REVIEWER,
+            sends=("Range", "If-Range"),
+            returns=("ETag",),
+            problems=("export-not-ready", "range-not-satisfiable"),
+        ),
+    }
 
     def get(self, request: Request, project_id: int, export_id: int) -> HttpResponseBase:
         """Stream it, from where a ``Range`` says.

@@ -2,25 +2,37 @@
 
 from annotator.api import contract as c
 from annotator.api.contract import Answer
-from annotator.ingest.models import ImportEntry
 from annotator.jobs.models import Job
 from annotator.labeling.answers import ImageOut
 
 
-class UploadResultOut(Answer):
-    """What became of one file."""
+class CreatedOut(ImageOut):
+    """A file that is a new image."""
 
-    file_name = c.text("as it was sent")
-    result = c.one_of(ImportEntry.Result, "added, here already, or refused")
-    code = c.text("why it was refused; empty otherwise")
-    reason = c.text("the same in words")
-    image = ImageOut(allow_null=True, help_text="the image it is; null when refused")
+    index = c.whole("its place among the files of the request, from 0")
+
+
+class DuplicateOut(CreatedOut):
+    """A file whose picture the project has already."""
+
+    detail = c.text("what that means for it, in words")
+
+
+class RejectedOut(Answer):
+    """A file that gave no image."""
+
+    index = c.whole("its place among the files of the request, from 0")
+    name = c.text("as it was sent")
+    code = c.text("why, for programs")
+    detail = c.text("why, for people")
 
 
 class UploadResultsOut(Answer):
     """What became of each file of a request."""
 
-    results = UploadResultOut(many=True, help_text="one entry a file, in their order")
+    created = CreatedOut(many=True, help_text="the new images")
+    duplicates = DuplicateOut(many=True, help_text="the images that were here already")
+    rejected = RejectedOut(many=True, help_text="the files that gave none")
 
 
 class KnownOut(Answer):

@@ -35,6 +35,7 @@ from annotator.labeling.views import body_of
 
 TUS_VERSION = "1.0.0"
 REFUSED_SHOWN = 200
+LONGEST_URL = 8000
 
 
 class KnownIn(StrictSerializer):
@@ -61,16 +62,37 @@ class FilesIn(StrictSerializer):
         max_length=100,
         help_text="the files; each gets an answer of its own",
     )
+    external_id = serializers.ListField(
+        child=ExternalIdField(allow_blank=True),
+        required=False,
+        help_text="what you call each file, in their order; empty for none",
+    )
 
 
 class UrlIn(StrictSerializer):
     """An address, and what the sender calls its picture."""
 
     # What an address may be is said per address by `annotator.outbound`: one never stops the rest.
-    url = serializers.CharField(max_length=8000)
+    url = serializers.CharField(max_length=LONGEST_URL)
     external_id = ExternalIdField(required=False, default="", allow_blank=True)
 
 
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "maxLength": LONGEST_URL},
+            {
+                "type": "object",
+                "properties": {
+                    "url": {"type": "string", "maxLength": LONGEST_URL},
+                    "external_id": {"type": "string"},
+                },
+                "required": ["url"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
 class UrlField(serializers.Field[Any, Any, Any, Any]):
     """An address alone, or with its external id."""
 

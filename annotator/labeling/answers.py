@@ -71,11 +71,13 @@ class AnnotationOut(Answer):
 
     id = c.whole("the id, which is its version too: an edit is a new label")
     image_id = c.whole("the image")
+    external_id = c.text("what whoever added the image calls it", null=True)
     class_ids = c.many(c.whole("a class"), "the classes that were said; none is an answer too")
     action = c.one_of(Annotation.Action, "how it came about")
     outcome = c.one_of(Annotation.Outcome, "whether it counts, and if not why")
     source = c.one_of(Annotation.Source, "who or what said it")
-    author = c.text("the name of the person or service")
+    author_id = c.whole("the person or service")
+    author = c.text("their name")
     served = c.by_name(
         c.anything("one figure"), "why the image was served: ranking, heuristic, score, position …"
     )
@@ -88,6 +90,7 @@ class ImageOut(Answer):
 
     id = c.whole("the id")
     key = c.token("the unguessable name in the addresses of its files")
+    external_id = c.text("what whoever added it calls it", null=True)
     file_name = c.text("as it was uploaded")
     width = c.whole("in pixels, upright")
     height = c.whole("in pixels, upright")

@@ -195,7 +195,9 @@ class ImageFilter(StrictSerializer):
         allow_blank=True,
         help_text="a part of the file name",
     )
-    external_id = ExternalIdField(required=False, default="")
+    external_id = ExternalIdField(
+        required=False, default="", help_text="what whoever added it calls it"
+    )
     annotator = serializers.IntegerField(
         min_value=1,
         max_value=LARGEST_ID,
@@ -217,7 +219,9 @@ class ImageFilter(StrictSerializer):
         default=None,
         help_text="of the current ranking, up to this",
     )
-    uploaded_after = serializers.DateTimeField(required=False, default=None)
+    uploaded_after = serializers.DateTimeField(
+        required=False, default=None, help_text="added later than this"
+    )
     agreement = serializers.ChoiceField(
         choices=[(DIFFERS, "People disagree")],
         required=False,

@@ -5,7 +5,7 @@ from annotator.api.contract import Answer
 from annotator.jobs.models import Job
 from annotator.labeling.answers import AnnotationOut, ImageOut
 from annotator.labeling.models import Annotation
-from workqueue.models import QueueSettings, Ranking, Round
+from workqueue.models import Lease, QueueSettings, Ranking, Round
 
 # --- What is served -----------------------------------------------------------------------------
 
@@ -57,6 +57,13 @@ class LeaseOut(Answer):
     image = ImageOut(help_text="the image; without labels of others")
     why = WhyOut(help_text="why this one")
     suggestion = SuggestionOut(allow_null=True, help_text="what the model would say, if anything")
+
+
+class OwnLeaseOut(LeaseOut):
+    """One lease of the person, and what became of it."""
+
+    state = c.one_of(Lease.State, "live, or how it ended")
+    granted_at = c.moment("since when it was held")
 
 
 class EmptyOut(Answer):
@@ -249,6 +256,26 @@ class SubmittedOut(Answer):
     status = StatusOut(allow_null=True, help_text="the state of the queue; null: not yours to see")
 
 
+class LabelOfManyOut(Answer):
+    """What became of one label of many: the label, or why it was refused."""
+
+    key = c.anything("the key that was sent with it")
+    status = c.whole("the status this label would have had alone")
+    annotation = SubmittedLabelOut(required=False, help_text="the label")
+    image_id = c.maybe(c.whole("the image"))
+    message = c.maybe(c.text("the outcome in words; empty when all is as usual"))
+    code = c.maybe(c.text("why it was refused, for programs"))
+    detail = c.maybe(c.text("the same for people"))
+    errors = c.maybe(c.many(c.by_name(c.text("a part"), "one field"), "of its fields"))
+
+
+class SubmittedManyOut(Answer):
+    """The answer to many labels: one outcome each, in their order."""
+
+    results = LabelOfManyOut(many=True, help_text="what became of each")
+    status = StatusOut(allow_null=True, help_text="the state of the queue; null: not yours to see")
+
+
 class UndoneOut(Answer):
     """A label that was taken back."""
 
@@ -275,6 +302,20 @@ class AnnotationDetailOut(AnnotationOut):
 
     is_current = c.yes_no("whether it stands")
     replaced_by = c.whole("the label that replaced it", null=True)
+
+
+class AnnotationRowOut(AnnotationOut):
+    """One label of a project, or one that stood before."""
+
+    is_current = c.yes_no("whether it stands")
+    replaces = c.whole("the label it replaced", null=True)
+
+
+class LabelledOut(Answer):
+    """The label that was given outside the queue."""
+
+    annotation = AnnotationOut(help_text="the label")
+    message = c.text("the outcome in words; empty when all is as usual")
 
 
 class EditedOut(Answer):
@@ -359,16 +400,60 @@ class SettingsChangeOut(Answer):
     )
 
 
-class PositionOut(Answer):
-    """One position of a ranking."""
+class ModelNumberOut(Answer):
+    """Which model it was."""
+
+    id = c.whole("the id")
+    number = c.whole("from 1")
+
+
+class PastRankingOut(RankingOut):
+    """One of the rankings of a project."""
+
+    model = ModelNumberOut(allow_null=True, help_text="what scored it, if a model of ours did")
+    is_current = c.yes_no("whether it is served now")
+    is_kept = c.yes_no("whether its positions can still be listed")
+
+
+class PlaceOut(Answer):
+    """One position of a ranking, without its image."""
 
     position = c.whole("from 1")
     score = c.real("0 to 1, higher is asked sooner; null where explored", null=True)
     begun = c.yes_no("some of the people wanted have labelled it")
     explored = c.yes_no("drawn at random")
     draw_probability = c.real("how likely that draw was", null=True)
-    image = ImageOut(help_text="the image")
     top_classes = ProbabilityOut(many=True, help_text="likeliest first; hidden where explored")
+
+
+class PositionOut(PlaceOut):
+    """One position of a ranking."""
+
+    image = ImageOut(help_text="the image")
+
+
+class PlaceInRankingOut(PlaceOut):
+    """Where an image stands."""
+
+    ranking = c.whole("number of the current ranking")
+
+
+class SignedUrlsOut(Answer):
+    """Addresses that open an image's files without signing in, for a while."""
+
+    display = c.text("the JPEG for the screen")
+    thumbnail = c.text("the small JPEG")
+    original = c.text("the file as it was uploaded")
+
+
+class ImageDetailOut(ImageOut):
+    """One image, its labels, its place and addresses for other programs."""
+
+    place = PlaceInRankingOut(
+        allow_null=True, help_text="in the current ranking; null: none, or you are no reviewer"
+    )
+    urls = SignedUrlsOut(help_text="open without signing in, for a while")
+    urls_expire_in = c.whole("seconds they work")
 
 
 # --- Predictions of models outside --------------------------------------------------------------
@@ -527,6 +612,17 @@ class PersonFiguresOut(Answer):
     n_labels = c.whole("labels of theirs that stand")
 
 
+class AnnotatorOut(Answer):
+    """How one person labels."""
+
+    user_id = c.whole("the person")
+    name = c.text("their name")
+    n_labels = c.whole("labels of theirs that stand")
+    median_seconds = c.real("time on screen of half of their newest labels", null=True)
+    agreement = c.real("share of others' labels that are equal; null below ten images", null=True)
+    n_compared = c.whole("images others have labelled too")
+
+
 class AgreementOut(Answer):
     """How far people say the same of the same images."""
 
@@ -545,4 +641,5 @@ class MetricsOut(Answer):
     measured_on = c.text("what the accuracy stands for, in words")
     per_class = ClassFiguresOut(many=True, help_text="class by class")
     per_person = PersonFiguresOut(many=True, help_text="who labelled most first")
+    annotators = AnnotatorOut(many=True, required=False, help_text="for reviewers and leads only")
     agreement = AgreementOut(required=False, help_text="for leads only")

@@ -81,19 +81,28 @@ class SubmitManyIn(StrictSerializer):
     """Some labels; each is looked at on its own, so that a bad one does not stop the others."""
 
     labels = serializers.ListField(
-        child=serializers.JSONField(), min_length=1, max_length=MOST_SUBMITTED
+        child=serializers.JSONField(),
+        min_length=1,
+        max_length=MOST_SUBMITTED,
+        help_text="`{lease, class_ids, seconds, key}` each, as one alone is sent",
     )
 
 
 class LabelIn(StrictSerializer):
     """A label outside the queue: of an image by its id, or by what its sender calls it."""
 
-    image = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
-    external_id = ExternalIdField(required=False)
-    class_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID), max_length=1000
+    image = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ID, required=False, help_text="the id of the image, or"
     )
-    seconds = serializers.FloatField(min_value=0, required=False, default=None, allow_null=True)
+    external_id = ExternalIdField(required=False, help_text="what whoever added it calls it")
+    class_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
+        max_length=1000,
+        help_text="the classes the image has",
+    )
+    seconds = serializers.FloatField(
+        min_value=0, required=False, default=None, allow_null=True, help_text="time it took"
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """See that the image is named in one way."""
@@ -105,17 +114,25 @@ class LabelIn(StrictSerializer):
 class AnnotationFilter(StrictSerializer):
     """Which labels are listed."""
 
-    image = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
-    external_id = ExternalIdField(required=False)
-    annotator = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
-    since = serializers.DateTimeField(required=False)
-    current = serializers.ChoiceField(choices=["true", "false"], default="true")
+    image = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ID, required=False, help_text="of this image"
+    )
+    external_id = ExternalIdField(required=False, help_text="of the image of this external id")
+    annotator = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ID, required=False, help_text="of this user"
+    )
+    since = serializers.DateTimeField(required=False, help_text="given then or later")
+    current = serializers.ChoiceField(
+        choices=["true", "false"], default="true", help_text="only those that stand, or all"
+    )
     cursor = serializers.CharField(required=False)
     limit = serializers.CharField(required=False)
 
     def get_fields(self) -> dict[str, Any]:
         """Return the fields with ``class``, a word of the language, among them."""
-        of_class = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, required=False)
+        of_class = serializers.IntegerField(
+            min_value=1, max_value=LARGEST_ID, required=False, help_text="that say this class"
+        )
         return {**super().get_fields(), "class": of_class}
 
 
@@ -163,7 +180,9 @@ class UnskipIn(StrictSerializer):
 class RankingQuery(StrictSerializer):
     """Which ranking is listed."""
 
-    number = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+    number = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False, help_text="of a past ranking"
+    )
     cursor = serializers.CharField(required=False)
     limit = serializers.CharField(required=False)
 
@@ -171,7 +190,9 @@ class RankingQuery(StrictSerializer):
 class DownloadQuery(StrictSerializer):
     """As what a model is sent."""
 
-    format = serializers.ChoiceField(choices=["safetensors", "onnx"], default="safetensors")
+    format = serializers.ChoiceField(
+        choices=["safetensors", "onnx"], default="safetensors", help_text="of the file"
+    )
 
 
 class ReleaseIn(StrictSerializer):

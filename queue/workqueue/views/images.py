@@ -60,6 +60,8 @@ class ImagesView(APIView):
 class ImageView(APIView):
     """Showing one image."""
 
+    contract = {"get": Operation(answers.ImageDetailOut, role=Role.ANNOTATOR)}
+
     def get(self, request: Request, project_id: int, image_id: int) -> Response:
         """Show it with its labels, addresses that open its files and, for reviewers, its place."""
         person = person_of(request)

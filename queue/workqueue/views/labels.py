@@ -11,7 +11,7 @@ from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role, Scope
 from annotator.api.conditions import require_if_match, version_of
-from annotator.api.contract import Operation, page_of_many
+from annotator.api.contract import Either, Operation, page_of_many
 from annotator.api.paging import PAGED, NewestFirst, OldestFirst, page_of
 from annotator.api.problems import Problem, outcome_of
 from annotator.api.views import APIView
@@ -47,8 +47,8 @@ class SubmitView(APIView):
         "post": Operation(
             answers.SubmittedOut,
             status=201,
-            also={200: answers.SubmittedOut},
-            body=serializers.SubmitIn,
+            also={200: Either((answers.SubmittedOut, answers.SubmittedManyOut))},
+            body=Either((serializers.SubmitIn, serializers.SubmitManyIn)),
             role=Role.ANNOTATOR,
             sends=("Idempotency-Key",),
             problems=(
@@ -238,7 +238,19 @@ class AnnotationsView(APIView):
     parameters = (
         "class", "annotator", "image", "external_id", "since", "current", *PAGED,
     )  # fmt: skip
+    query = serializers.AnnotationFilter
     write_scope = Scope.ANNOTATE
+    contract = {
+        "get": Operation(page_of_many(answers.AnnotationRowOut), role=Role.REVIEWER),
+        "post": Operation(
+            answers.LabelledOut,
+            status=201,
+            body=serializers.LabelIn,
+            role=Role.ANNOTATOR,
+            returns=("ETag",),
+            problems=("invalid-classes",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List everybody's, newest first; with ``current=false`` all the history."""

@@ -91,7 +91,7 @@ class RankingsView(APIView):
     """The rankings of a project."""
 
     parameters = PAGED
-    contract = {"get": Operation(page_of_many(answers.PositionOut), role=Role.REVIEWER)}
+    contract = {"get": Operation(page_of_many(answers.PastRankingOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List them, newest first."""
@@ -103,6 +103,8 @@ class RankingView(APIView):
     """The current ranking, or a past one."""
 
     parameters = ("number", *PAGED)
+    query = serializers.RankingQuery
+    contract = {"get": Operation(page_of_many(answers.PositionOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List its positions whose images are still open; with ``number``, all that one has."""

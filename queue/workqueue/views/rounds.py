@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
-from annotator.api.contract import Operation, page_of_many
+from annotator.api.contract import File, Operation, page_of_many
 from annotator.api.paging import PAGED, page_of
 from annotator.api.problems import Problem
 from annotator.api.views import APIView
@@ -123,6 +123,8 @@ class ModelsView(APIView):
 class ModelView(APIView):
     """One model."""
 
+    contract = {"get": Operation(answers.ModelOut, role=Role.ANNOTATOR)}
+
     def get(self, request: Request, project_id: int, model_id: int) -> Response:
         """Show it with its figures."""
         project = access.project_for(person_of(request), project_id)
@@ -135,6 +137,17 @@ class ModelDownloadView(APIView):
     """One model as a file."""
 
     parameters = ("format",)
+    query = serializers.DownloadQuery
+    contract = {
+        "get": Operation(
+            File("application/octet-stream"),
+            also={304: None},
+            role=Role.REVIEWER,
+            sends=("If-None-Match",),
+            returns=("ETag",),
+            problems=("model-unusable",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int, model_id: int) -> HttpResponseBase:
         """Send the head, from embeddings to probabilities, as safetensors or ONNX."""

@@ -74,6 +74,10 @@ class PersonReleaseView(APIView):
 class LeaseShowView(APIView):
     """One lease of the person."""
 
+    contract = {
+        "get": Operation(answers.OwnLeaseOut, role=Role.ANNOTATOR, problems=("lease-unknown",)),
+    }
+
     def get(self, request: Request, project_id: int, token: str) -> Response:
         """Show its image, why it was served, until when it is held, or what became of it."""
         project = access.project_for(person_of(request), project_id)
