@@ -138,8 +138,10 @@ def _answers(operation: dict[str, Any]) -> list[dict[str, Any]]:
         ]
         words = {"status": status, "phrase": said["description"], "media_type": name}
         shapes = [_shown(schema) for schema in _alternatives(media["schema"])] if media else []
-        for shown in shapes or [{"type": None, "rows": []}]:
-            found.append({**words, "headers": headers, **shown})
+        found += [
+            {**words, "headers": headers, **shown}
+            for shown in shapes or [{"type": None, "rows": []}]
+        ]
     return found
 
 

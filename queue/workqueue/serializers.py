@@ -81,7 +81,7 @@ class SubmitManyIn(StrictSerializer):
     """Some labels; each is looked at on its own, so that a bad one does not stop the others."""
 
     labels = serializers.ListField(
-        child=serializers.JSONField(),
+        child=serializers.JSONField(allow_null=True),
         min_length=1,
         max_length=MOST_SUBMITTED,
         help_text="`{lease, class_ids, seconds, key}` each, as one alone is sent",
