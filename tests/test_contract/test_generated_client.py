@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "openapi.yaml"
 TOOLS = Path(sys.executable).parent
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("installation"),
+]
 
 
 @pytest.fixture
@@ -44,7 +48,9 @@ def generated(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installation(tmp_path):
-    running = Installation(tmp_path / "data")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    running = Installation(folder)
     yield running
     running.stop()
 
@@ -89,7 +95,7 @@ def test_a_generated_client_creates_uploads_claims_submits_and_reads_figures(
         for colour in ("red", "blue")
     ]
     uploaded = call("images.images_create", project.id, body=models.FilesIn(file=files))
-    assert [result.result for result in uploaded.results] == ["added", "added"]
+    assert [image.file_name for image in uploaded.created] == ["red.png", "blue.png"]
 
     class_of = {entry.name: entry.id for entry in project.classes}
     claimed = call("queue.claim", project.id, body=models.ClaimIn(n=2))
