@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from annotator.api.converters import LARGEST_ID
@@ -74,14 +75,19 @@ class SubmitIn(StrictSerializer):
 class LabelOfManyIn(SubmitIn):
     """A label beside others: with a key of its own."""
 
-    key = serializers.RegexField(KEY)
+    key = serializers.RegexField(KEY, help_text="its own idempotency key")
+
+
+@extend_schema_field(LabelOfManyIn)
+class LabelAsSent(serializers.JSONField):
+    """One of many labels, which the view reads by itself."""
 
 
 class SubmitManyIn(StrictSerializer):
     """Some labels; each is looked at on its own, so that a bad one does not stop the others."""
 
     labels = serializers.ListField(
-        child=serializers.JSONField(allow_null=True),
+        child=LabelAsSent(allow_null=True),
         min_length=1,
         max_length=MOST_SUBMITTED,
         help_text="`{lease, class_ids, seconds, key}` each, as one alone is sent",
