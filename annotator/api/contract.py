@@ -27,7 +27,7 @@ class File:
     """An answer or a body that is no object of ours.
 
     Attributes:
-        media_type: its type.
+        media_type: its type; ``*/*`` where it is another each time.
         schema: what it is to a program, for JSON.
     """
 

@@ -103,8 +103,8 @@ class ExportDownloadView(APIView):
 
     contract = {
         "get": Operation(
-            File("application/octet-stream"),
-            also={206: File("application/octet-stream")},
+            File("*/*"),
+            also={206: File("*/*")},
             role=Role.REVIEWER,
             sends=("Range", "If-Range"),
             returns=("ETag",),
