@@ -149,7 +149,8 @@ def by_name(child: Any, meaning: str) -> Any:
 
 def maybe(field: Any) -> Any:
     """A field that is not in every answer."""
-    field.required = False
+    # A serializer copies its fields by what they were made with, not by what was set on them since.
+    field._kwargs["required"] = False
     return field
 
 

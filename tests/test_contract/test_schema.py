@@ -141,6 +141,11 @@ class BirdOut(Answer):
     """A bird."""
 
     id = c.whole("the id")
+    ring = c.maybe(c.text("what its ring says"))
+
+
+def test_a_field_that_is_not_in_every_answer_is_not_required():
+    assert [name for name, field in BirdOut().fields.items() if field.required] == ["id"]
 
 
 def answered(client, path):
