@@ -123,7 +123,7 @@ class CrashedError(Exception):
 def quick(**more) -> settings:
     return settings(
         **{
-            "max_examples": 20,
+            "max_examples": 10,
             "stateful_step_count": 30,
             "deadline": None,
             "database": None,

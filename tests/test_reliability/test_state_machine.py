@@ -277,11 +277,11 @@ FAULTS = {
     half_a_label_survives_a_crash: "Q-|cannot be used outside of a transaction",
     a_new_ranking_forgets_what_is_held: "Q-14",
     a_label_is_not_counted: "Q-19|n_labelled",
+}
+MORE_FAULTS = {
     a_person_is_given_what_they_have_labelled: "Q-16|an_image_once|workqueue_lease",
     an_image_is_given_to_more_people_than_wanted: "Q-01|Q-14",
     images_do_not_follow_a_change_of_the_overlap: "Q-14|Q-19",
-}
-MORE_FAULTS = {
     a_claim_ends_what_somebody_holds: "Q-05|Q-01|Q-14",
     a_lease_never_ends: "Q-05|Q-14",
     a_late_label_is_dropped: "Q-07|Q-14",
