@@ -59,6 +59,7 @@ def run_export(run: JobRun) -> None:
         tell = _Pace(run, contents.n_images * chosen.passes)
         source = Source(files.records, contents, wanted, run.project_id, tell)
         sha256 = _write(chosen, source, files)
+        tell.finish()
         _publish(run, export, chosen, contents, files, sha256)
 
 
@@ -162,6 +163,10 @@ class _Pace:
             self._next = time.monotonic() + PROGRESS_EVERY_S
             self._run.progress(min(self._done, self._total), self._total, "writing the file")
         self._done += 1
+
+    def finish(self) -> None:
+        """Show that all is written."""
+        self._run.progress(self._total, self._total, "writing the file")
 
 
 def _write(chosen: Format, source: Source, files: Files) -> str:

@@ -23,7 +23,8 @@ class WhyOut(Answer):
 
     ranking = c.whole("number of the ranking; null: not ranked", null=True)
     kind = c.one_of(
-        ["heuristic", "coverage", "begun", "unranked"], "what put it where it is in the order"
+        ["heuristic", "coverage", "begun", "unranked", "direct"],
+        "what put it where it is in the order; direct: it was labelled outside the queue",
     )
     heuristic = c.text("which heuristic; empty where none")
     heuristic_title = c.text("its name for people")
@@ -464,7 +465,8 @@ class RejectedPredictionOut(Answer):
 
     pointer = c.text("where it stands in the body")
     code = c.text("why")
-    image = c.whole("the image it names")
+    image = c.maybe(c.whole("the image it names"))
+    external_id = c.maybe(c.text("or the external id it names"))
 
 
 class StoredPredictionsOut(Answer):
@@ -492,6 +494,7 @@ class PredictionOut(Answer):
     """What a model outside says of an image."""
 
     image_id = c.whole("the image")
+    external_id = c.text("what whoever added the image calls it", null=True)
     model = c.text("the name of the model")
     probabilities = c.by_name(c.real("0 to 1"), "by the id of the class")
 

@@ -320,15 +320,15 @@ def unpacked(content, folder):
 def test_torchvision_reads_the_folders_and_finds_the_originals(project, labelled, tmp_path):
     contents = store_pictures(labelled)
 
-    names = unpacked(export_bytes(project, "folders"), tmp_path)
+    names = unpacked(export_bytes(project, "folders"), tmp_path / "in")
 
-    read = torchvision.datasets.ImageFolder(tmp_path)
+    read = torchvision.datasets.ImageFolder(tmp_path / "in")
     assert read.classes == ["bird", "cat", "dog"]
-    table = {row["path"]: row for row in rows_of((tmp_path / "labels.csv").read_bytes())}
+    table = {row["path"]: row for row in rows_of((tmp_path / "in" / "labels.csv").read_bytes())}
     assert sorted([*table, "labels.csv"]) == sorted(names)
     found = {}
     for path, index in read.samples:
-        row = table[str(path).removeprefix(f"{tmp_path}/")]
+        row = table[str(path).removeprefix(f"{tmp_path}/in/")]
         with open(path, "rb") as opened:  # noqa: PTH123 - torchvision's paths are text
             content = opened.read()
         assert hashlib.sha256(content).hexdigest() == row["sha256"]
@@ -365,7 +365,7 @@ def test_hostile_names_stay_inside_and_no_two_are_one_file(project, tmp_path):
 
     listed = unpacked(export_bytes(project, "folders"), tmp_path / "in")
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exports", "in"]
     assert len({name.casefold() for name in listed}) == len(listed) == len(names) + 1
     folders = {name.partition("/")[0] for name in listed}
     assert len(folders) == len(names) + 1

@@ -32,8 +32,8 @@ def project():
     return project
 
 
-def post(client, name, project, *more, **body):
-    return client.post(reverse(f"api:{name}", args=[project.pk, *more]), body, format="json")
+def post(asking, name, project, *more, **body):
+    return asking.post(reverse(f"api:{name}", args=[project.pk, *more]), body, format="json")
 
 
 def claimed(client, project):

@@ -60,7 +60,9 @@ def _yes(value: bool | None) -> str:
 def csv_line(cells: Sequence[Any] | Iterable[Any]) -> str:
     """Return one line of a table that no spreadsheet runs."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
+    # A lone carriage return would end a line for readers, and Python quotes only what is in the end
+    # of lines.
+    csv.writer(line, lineterminator="\r\n").writerow([_harmless(cell) for cell in cells])
     return line.getvalue()
 
 
