@@ -122,6 +122,8 @@ class ImagesUploadView(APIView):
             also={202: answers.ImportOut},
             body={"multipart/form-data": FilesIn, "application/json": UrlsIn},
             role=Role.LEAD,
+            # Taken and not needed; openapi-python-client stumbles over two bodies without it.
+            sends=("Idempotency-Key",),
         ),
     }
 

@@ -64,8 +64,13 @@ def token_of_the_admin(installation):
         ],
         capture_output=True,
         text=True,
-        env={**installation.environment, "ANNOTATOR_DATA_DIR": str(installation.folder)},
+        env={
+            **installation.environment,
+            "ANNOTATOR_DATA_DIR": str(installation.folder),
+            "DJANGO_SETTINGS_MODULE": "annotator.settings",
+        },
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     return re.search(r"annp_\w+", done.stdout).group()
 
 
