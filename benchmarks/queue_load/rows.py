@@ -83,12 +83,12 @@ def _seed_images(stock: Stock, projects: Sequence[Project]) -> None:
                 key = key_of(number, total)
                 yield (
                     number, project.pk, key.hex, Image.random_key_of(key), key.hex * 2,
-                    f"{number:07d}.jpg", "jpg", 300_000, 1600, 1200, "open", "", now,
+                    f"{number:07d}.jpg", "jpg", 300_000, 1600, 1200, "open", "", "", now,
                 )  # fmt: skip
 
     names = (
         "id project_id key random_key sha256 file_name file_format n_bytes width height status "
-        "note created_at"
+        "note external_id created_at"
     )
     write(Image, names, rows())
     for project, size in zip(projects, stock.sizes, strict=True):
