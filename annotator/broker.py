@@ -15,12 +15,22 @@ from kombu.utils.json import dumps, loads
 
 
 class Channel(filesystem.Channel):
-    """A channel whose messages appear whole or not at all."""
+    """A channel whose messages appear whole or not at all.
+
+    A broker whose folder was lost works on: the rows of the jobs ring again.
+    """
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        # Every queue of ours has an exchange of its own name; kombu's table of them may be lost.
+        if exchange == routing_key:
+            return [routing_key]
+        return list(super()._lookup(exchange, routing_key, default))
 
     # kombu names this argument differently in its two classes
     def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
         name = f"{time.time_ns() // 1_000_000:015d}_{uuid.uuid4()}.{queue}.msg"
         place = Path(self.data_folder_out) / name
+        place.parent.mkdir(parents=True, exist_ok=True)
         building = place.with_suffix(".writing")
         building.write_text(dumps(message), encoding="utf-8")
         building.replace(place)

@@ -1,6 +1,7 @@
 """The only place that reads environment variables; every name is in docs/operations.md."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -39,6 +40,24 @@ def number(name: str, default: int) -> int:
 def items(name: str, default: str = "") -> list[str]:
     """Return the comma-separated entries of the variable."""
     return [entry.strip() for entry in text(name, default).split(",") if entry.strip()]
+
+
+def numbers(name: str, default: str = "") -> list[int]:
+    """Return the comma-separated whole numbers of the variable.
+
+    Raises:
+        ImproperlyConfigured: one of them is none.
+    """
+    entries = items(name, default)
+    wrong = [entry for entry in entries if not (entry.isascii() and entry.isdigit())]
+    if wrong:
+        raise ImproperlyConfigured(f"{PREFIX}{name} must hold whole numbers, not {wrong[0]!r}.")
+    return [int(entry) for entry in entries]
+
+
+def inherited(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a child process: ours, and some variables more."""
+    return {**os.environ, **more}
 
 
 def secret_key() -> str:
@@ -95,7 +114,8 @@ def _sqlite(path: Path) -> dict[str, Any]:
     # IMMEDIATE and the long timeout: a deferred read-then-write fails at once with "database is
     # locked" under load. FULL: an answered label must survive a power cut.
     return {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "annotator.sqlite3",
+        "CONN_MAX_AGE": 600,
         "NAME": path,
         "OPTIONS": {
             "timeout": 20,

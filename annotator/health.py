@@ -1,15 +1,14 @@
 """Whether the installation lives, and whether it can do its work."""
 
-from datetime import timedelta
+import logging
 
-from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
-from django.utils import timezone
 
-from annotator.jobs.models import Pulse
+from annotator.clock import database_now
+from annotator.jobs.selectors import silent_queues
 
-PULSE_GOOD_FOR = timedelta(seconds=60)
+logger = logging.getLogger(__name__)
 
 
 def live(_: HttpRequest) -> JsonResponse:
@@ -23,11 +22,11 @@ def ready(_: HttpRequest) -> JsonResponse:
     A missing worker is no reason to take the web process out of service: people can go on
     labeling in the old order. ``?workers=1`` asks for the workers too.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    fresh = Pulse.objects.filter(at__gt=timezone.now() - PULSE_GOOD_FOR)
-    alive = set(fresh.values_list("queue", flat=True))
-    silent = [queue for queue in settings.QUEUES if queue not in alive]
+    try:
+        silent = silent_queues(now=database_now())
+    except (OperationalError, InterfaceError) as error:
+        logger.error("the database does not answer: %s", error)
+        return JsonResponse({"status": "the database does not answer"}, status=503)
     failed = bool(silent) and bool(_.GET.get("workers"))
     return JsonResponse(
         {"status": "waiting for workers" if silent else "ready", "queues_without_worker": silent},

@@ -4,7 +4,9 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from annotator.accounts import pages as account_pages
+from annotator.exports import pages as export_pages
 from annotator.labeling import pages as labeling_pages
+from annotator.webhooks import pages as webhook_pages
 from workqueue import pages as queue_pages
 
 _project = "projects/<id:project_id>/"
@@ -23,6 +25,8 @@ urlpatterns = [
     path(f"{_project}progress/", queue_pages.progress, name="progress"),
     path(f"{_project}queue/", queue_pages.queue_settings, name="queue_settings"),
     path(f"{_project}people/", labeling_pages.people, name="people"),
+    path(f"{_project}exports/", export_pages.exports, name="exports"),
     path(f"{_project}settings/", labeling_pages.project_settings, name="project_settings"),
+    path(f"{_project}settings/webhooks/", webhook_pages.webhooks, name="webhooks"),
     path("system/", queue_pages.system, name="system"),
 ]

@@ -36,16 +36,21 @@ INSTALLED_APPS = [
     "annotator",
     "annotator.events",
     "annotator.accounts",
+    "annotator.api",
     "annotator.jobs",
     "annotator.labeling",
     "annotator.ingest",
+    "annotator.exports",
+    "annotator.webhooks",
     "workqueue",
+    "annotator.operations",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "annotator.middleware.request_id",
+    "annotator.middleware.rate_limit",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -53,6 +58,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "annotator.middleware.ArchivedProjects",
 ]
 
 ROOT_URLCONF = "annotator.urls"
@@ -97,6 +103,8 @@ MODELS_ROOT = DATA_DIR / "models"
 BACKBONES_ROOT = DATA_DIR / "backbones"
 BACKBONE = environment.text("BACKBONE", "efficientnet_lite0")
 UPLOADS_ROOT = DATA_DIR / "uploads"
+EXPORTS_ROOT = DATA_DIR / "exports"
+EXPORT_DAYS = environment.number("EXPORT_DAYS", 14)
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [folder for folder in [BASE_DIR / "static"] if folder.is_dir()]
@@ -128,6 +136,12 @@ MAX_ZIP_BYTES = 20 * 1024**3
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024**2
 DATA_UPLOAD_MAX_NUMBER_FILES = 100
 FILE_UPLOAD_PERMISSIONS = 0o640
+
+# --- Connections to addresses people give (webhooks, images by address) -------------------------
+
+OUTBOUND_ALLOW = environment.items("OUTBOUND_ALLOW")
+OUTBOUND_HTTP = environment.flag("OUTBOUND_HTTP")
+OUTBOUND_PORTS = environment.numbers("OUTBOUND_PORTS", "443,80,8443,8080")
 
 # --- Accounts and headers ---------------------------------------------------------------------
 
@@ -176,11 +190,54 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["annotator.accounts.throttling.RequestRate"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["annotator.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "annotator.api.schema.ContractSchema",
     "EXCEPTION_HANDLER": "annotator.api.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
+    # `format` is a parameter of ours where there is a choice; answers are JSON.
+    "URL_FORMAT_OVERRIDE": None,
 }
+
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "Annotator",
+    "VERSION": "1",
+    "DESCRIPTION": "Everything Annotator does, for programs: the pages use the same routes. "
+    "Errors are application/problem+json with a stable code.",
+    # Bodies of changes say themselves which fields may be left out.
+    "COMPONENT_SPLIT_PATCH": False,
+    "POSTPROCESSING_HOOKS": [],
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "a personal or service token; its scope is one of read, annotate "
+                "and manage, each of which may do what the one before it may",
+            },
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "sessionid",
+                "description": "a person signed in with the browser; writes need the CSRF token",
+            },
+        }
+    },
+}
+
+# Requests a minute of one person or service; 0 is no limit. Labeling as fast as a hand can takes a
+# few hundred.
+REQUEST_RATES = {
+    "api": environment.number("API_RATE", 6000),
+    "browser": environment.number("BROWSER_RATE", 12_000),
+}
+LOGIN_FAILURES = environment.number("LOGIN_FAILURES", 10)
+LOGIN_FAILURES_PER_ADDRESS = environment.number("LOGIN_FAILURES_PER_ADDRESS", 100)
+PROXIES = environment.number("PROXIES", 0)
 
 # --- Background work --------------------------------------------------------------------------
 
@@ -225,7 +282,7 @@ if LEARNING_WORKER:
     # torch must never be forked after its first operation: the child would hang.
     CELERY_WORKER_POOL_START_METHOD = "spawn"
 
-QUEUES = ["interactive", "ingest", "train", "embed"]
+QUEUES = ["interactive", "ingest", "webhooks", "train", "embed"]
 JOB_LEASE = timedelta(seconds=30)
 JOB_RESEND_AFTER = timedelta(seconds=10)
 JOB_MAX_ATTEMPTS = 3
@@ -249,6 +306,16 @@ CELERY_BEAT_SCHEDULE = {
         "task": "workqueue.housekeeping",
         "schedule": timedelta(seconds=30),
         "options": {"queue": "interactive", "expires": 30},
+    },
+    "webhooks-sweep": {
+        "task": "webhooks.sweep",
+        "schedule": timedelta(seconds=5),
+        "options": {"queue": "webhooks", "expires": 5},
+    },
+    "webhooks-housekeeping": {
+        "task": "webhooks.housekeeping",
+        "schedule": timedelta(minutes=1),
+        "options": {"queue": "webhooks", "expires": 60},
     },
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")

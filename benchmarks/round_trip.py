@@ -63,6 +63,7 @@ def measure(n_pool: int, n_labels: int, repeats: int) -> dict[str, Any]:
     import numpy as np
 
     from annotator.accounts.models import User
+    from annotator.clock import database_now
     from annotator.labeling import services as labeling
     from annotator.labeling.models import Image, Project
     from ml import embedding_store
@@ -107,13 +108,12 @@ def measure(n_pool: int, n_labels: int, repeats: int) -> dict[str, Any]:
         batch_size=500,
     )
     class_of = {image.pk: classes[truth[row]].pk for row, image in enumerate(images)}
-    from django.utils import timezone
 
     def label() -> None:
-        (lease,) = services.claim(user=user, project=project, n=1, now=timezone.now()).leases
+        (lease,) = services.claim(user=user, project=project, n=1, now=database_now()).leases
         services.submit(
             user=user, project=project, key=uuid.uuid4().hex, lease_token=str(lease.token),
-            class_ids=[class_of[lease.image_id]], now=timezone.now(),
+            class_ids=[class_of[lease.image_id]], now=database_now(),
         )  # fmt: skip
 
     services.change_settings(project=project, actor=user, changes={"batch_size": 10_000})

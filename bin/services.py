@@ -3,13 +3,16 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STARTUP_S = 30.0
+STOP_S = 60.0
 
 
 class NotAvailableError(Exception):
@@ -52,8 +55,12 @@ def _as_postgres() -> list[str]:
 class Postgres:
     """A PostgreSQL server with data in a temporary folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False, copy_of: Path | None = None) -> None:
         """Start it.
+
+        Args:
+            is_durable: whether a commit waits for the disk, as in production.
+            copy_of: data that ``save`` wrote, to begin with.
 
         Raises:
             NotAvailableError: it is not installed.
@@ -69,30 +76,71 @@ class Postgres:
         if user:
             shutil.chown(self._folder, "postgres")
         self.port = free_port()
-        data = self._folder / "data"
+        self._data = self._folder / "data"
         initdb_command = [
-            *user, str(programs / "initdb"), "-D", str(data), "-U", "annotator",
+            *user, str(programs / "initdb"), "-D", str(self._data), "-U", "annotator",
             "--auth=trust", "-E", "UTF8", "--no-sync",
         ]  # fmt: skip
-        subprocess.run(initdb_command, check=True, capture_output=True, cwd="/")
-        self._process = subprocess.Popen(
-            [
-                *user, str(programs / "postgres"), "-D", str(data), "-p", str(self.port),
-                "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}",
-                "-c", "fsync=off",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )  # fmt: skip
-        wait_for_port(self.port)
+        if copy_of:
+            _copy(copy_of, self._data)
+        else:
+            subprocess.run(initdb_command, check=True, capture_output=True, cwd="/")
+        self._command = [
+            *user, str(programs / "postgres"), "-D", str(self._data), "-p", str(self.port),
+            "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._data}",
+            "-c", f"fsync={'on' if is_durable else 'off'}",
+        ]  # fmt: skip
+        self.start()
         self.url = f"postgres://annotator@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start the server on its data."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        wait_for_port(self.port)
+
+    def kill(self) -> None:
+        """Kill the server and all its processes, as a crash would."""
+        server = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        for pid in [server, *_children_of(server)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(timeout=20)
+
+    def save(self, folder: Path) -> None:
+        """Copy the data into a new folder; the server is stopped meanwhile."""
+        self._end()
+        _copy(self._data, folder)
+        self.start()
+
+    def _end(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+        # What ran it as another user may end sooner.
+        deadline = time.monotonic() + STOP_S
+        while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop it and delete its data."""
-        self._process.terminate()
-        self._process.wait(timeout=20)
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Owner and mode too: PostgreSQL insists on them. A copy that failed is no copy.
+    building = target.with_name(f".{target.name}")
+    shutil.rmtree(building, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(source), str(building)], check=True)
+    building.rename(target)
+
+
+def _children_of(pid: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
+    return [int(line) for line in listed.split()]
 
 
 class Redis:
@@ -108,13 +156,21 @@ class Redis:
         if program is None:
             raise NotAvailableError("Redis is not installed")
         self.port = free_port()
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.start()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start the server, empty."""
         self._process = subprocess.Popen(
-            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""],
-            stdout=subprocess.DEVNULL,
-            cwd=tempfile.gettempdir(),
+            self._command, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir()
         )
         wait_for_port(self.port)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        """Kill it; all messages are lost."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """Stop it."""

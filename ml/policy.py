@@ -12,7 +12,12 @@ COLD_BATCHES = 2
 
 
 def heuristic_now(
-    chosen: str, class_counts: IntArray, *, batch_size: int, preferred: str | None = None
+    chosen: str,
+    class_counts: IntArray,
+    *,
+    batch_size: int,
+    preferred: str | None = None,
+    has_predictions: bool = False,
 ) -> str:
     """Return the heuristic the next ranking uses.
 
@@ -21,6 +26,7 @@ def heuristic_now(
         class_counts: shape (n_classes,), labels of each declared class.
         batch_size: labels from one ranking to the next.
         preferred: what ``auto`` stands for where a replay has found a better one.
+        has_predictions: a model outside is asked instead of the head, so nothing is cold.
 
     Returns:
         A name of the registry. Coverage while fewer than two classes have labels, in the first
@@ -30,6 +36,8 @@ def heuristic_now(
     self-supervised pre-training" (coverage first, then margin, with an early switch).
     """
     name = (preferred or DEFAULT_HEURISTIC) if chosen == AUTO else chosen
+    if has_predictions:
+        return name if HEURISTICS[name].takes_predictions else DEFAULT_HEURISTIC
     needs = HEURISTICS[name].needs
     if needs in {"nothing", "embeddings"}:
         return name

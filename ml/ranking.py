@@ -6,13 +6,12 @@ it. Only a shortlist of the highest scores is looked at twice.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ml.arrays import BadArrayError, FloatArray, IntArray, check_finite, rows_of
 from ml.heads import Head
-from ml.heuristics import HEURISTICS, Heuristic, ScoredBlock, Shortlist
+from ml.heuristics import HEURISTICS, Heuristic, Predictions, ScoredBlock, Shortlist
 from ml.parallel import on_every_core
 from ml.selection import class_weights, defer_near_duplicates, rank_candidates
 
@@ -31,10 +30,12 @@ class Candidates:
         gather: reads the embeddings of some candidates, (m, dim) float16; several threads at once,
             fastest for neighbours.
         tie_order: shape (n,), fixed numbers that decide between equal scores.
+        predictions: what a model outside says of some candidates, to be asked instead of the head.
     """
 
     gather: Callable[[IntArray], FloatArray]
     tie_order: IntArray
+    predictions: Predictions | None = None
 
     def __len__(self) -> int:
         return len(self.tie_order)
@@ -151,8 +152,10 @@ class Ranker:
                 self.head,
                 self.members,
                 self.seed,
+                candidates.predictions,
+                which,
             )
-            if looks:
+            if looks and candidates.predictions is None:
                 _check_embeddings(block, start)
             found = score(block)
             if weights is not None and looks:
@@ -192,7 +195,7 @@ class Ranker:
         embeddings = np.asarray(candidates.gather(short), dtype=np.float32)
         check_finite(embeddings, "embeddings")
         seen = np.asarray(labelled.embeddings, dtype=np.float32)
-        probabilities = self.head.probabilities(embeddings) if self.head else None
+        probabilities = self._probabilities(candidates, short, embeddings)
         left = np.arange(len(short))
         picked: list[int] = []
         for _ in range(DIVERSE_BATCHES):
@@ -210,6 +213,13 @@ class Ranker:
             seen = np.concatenate([seen.reshape(-1, embeddings.shape[1]), embeddings[chosen]])
         first = short[picked]
         return np.concatenate([first, order[~np.isin(order, first)]])
+
+    def _probabilities(
+        self, candidates: Candidates, which: IntArray, embeddings: FloatArray
+    ) -> FloatArray | None:
+        if candidates.predictions:
+            return candidates.predictions.read(which)
+        return self.head.probabilities(embeddings) if self.head else None
 
     def _without_near_duplicates(self, order: IntArray, candidates: Candidates) -> IntArray:
         n_first = min(DIVERSE_BATCHES * self.config.batch_size, DIVERSE_MOST)
@@ -251,9 +261,16 @@ def top_classes(head: Head, embeddings: FloatArray, n: int) -> list[list[tuple[i
         embeddings: shape (m, dim).
         n: how many classes of each image.
     """
-    if not len(embeddings):
-        return []
-    table: Any = head.probabilities(embeddings)
+    return likeliest(head.probabilities(embeddings), n) if len(embeddings) else []
+
+
+def likeliest(table: FloatArray, n: int) -> list[list[tuple[int, float]]]:
+    """Return the likeliest classes of each row with their probabilities, likeliest first.
+
+    Args:
+        table: shape (m, n_classes), probabilities.
+        n: how many classes of each row.
+    """
     first = np.argsort(-table, axis=1, kind="stable")[:, :n]
     return [
         [(int(index), round(float(table[row, index]), 4)) for index in chosen]

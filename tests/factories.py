@@ -1,9 +1,12 @@
 """Plain functions that make things for tests."""
 
+import hashlib
 import itertools
 import uuid
 from datetime import timedelta
 
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from annotator.accounts.models import Membership, Role, User
@@ -59,6 +62,15 @@ def make_images(project: Project, n: int) -> list[Image]:
     Project.objects.filter(pk=project.pk).update(n_images=project.images.count())
     project.refresh_from_db()
     return images
+
+
+def store_files(images: list[Image]) -> None:
+    """Give the images files whose hashes their rows know."""
+    for image in images:
+        content = f"bytes of {image.pk}".encode()
+        Image.objects.filter(pk=image.pk).update(sha256=hashlib.sha256(content).hexdigest())
+        for name in (image.original_name, image.display_name, image.thumbnail_name):
+            default_storage.save(name, ContentFile(content))
 
 
 def make_ranking(project: Project, images: list[Image], **fields) -> Ranking:

@@ -6,13 +6,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+APP_NAMES = (
+    "accounts",
+    "api",
+    "events",
+    "exports",
+    "ingest",
+    "jobs",
+    "labeling",
+    "operations",
+    "webhooks",
+)
 APPS = [
-    *(ROOT / "annotator" / name for name in ("accounts", "events", "ingest", "jobs", "labeling")),
+    *(ROOT / "annotator" / name for name in APP_NAMES),
     ROOT / "queue" / "workqueue",
 ]
 WRITERS = {
     "services.py", "requests.py", "rounds.py", "embedding.py", "replays.py", "housekeeping.py",
-    "rankings.py", "running.py", "simulation.py",
+    "rankings.py", "overlap.py", "restoring.py", "running.py", "self_test.py", "simulation.py",
+    "fetching.py", "outbox.py", "delivering.py", "writing.py",
 }  # fmt: skip
 WRITES = {
     "save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create",
@@ -27,8 +39,16 @@ def test_queue_is_no_package_because_that_would_hide_the_standard_librarys():
     assert "'queue' is not a package" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["annotator.wsgi", "annotator.celery", "workqueue.tasks"])
-def test_neither_web_process_nor_celery_parent_loads_torch(module):
+@pytest.mark.parametrize(
+    "module",
+    [
+        "annotator.wsgi",
+        "annotator.celery",
+        "workqueue.tasks",
+        "annotator.operations.management.commands.doctor",
+    ],
+)
+def test_neither_web_process_nor_celery_parent_nor_doctor_loads_torch(module):
     code = (
         "import django, sys; django.setup(); import annotator.urls, importlib;"
         f"importlib.import_module('{module}');"
@@ -83,8 +103,34 @@ def test_environment_variables_are_read_in_one_place_only():
     }
 
 
+NETWORK = {
+    "socket", "ssl", "http.client", "urllib.request", "ftplib", "smtplib", "telnetlib", "requests",
+    "httpx", "httpcore", "urllib3", "aiohttp", "websockets", "boto3", "botocore",
+}  # fmt: skip
+
+
+def _imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (entry.name for entry in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{entry.name}" for entry in node.names)
+
+
+def test_connections_are_opened_in_one_place_only():
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("annotator", "queue", "ml")
+        for path in (ROOT / folder).rglob("*.py")
+        if not NETWORK.isdisjoint(_imported(ast.parse(path.read_text())))
+    }
+
+    assert users == {"annotator/outbound/addresses.py", "annotator/outbound/client.py"}
+
+
 def test_nothing_is_ever_unpickled():
-    for folder in ("annotator", "queue", "ml", "benchmarks"):
+    for folder in ("annotator", "queue", "ml", "benchmarks", "client"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text()
             for word in ("import pickle", "joblib", "marshal.", "yaml.load(", "allow_pickle=True"):

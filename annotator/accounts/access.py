@@ -1,7 +1,8 @@
 """The only way from a request to an object.
 
 A stranger gets 404 (they must not learn that the object exists), a member with too small a role
-gets 403. Every model that belongs to a project names its path to it with ``project_path``.
+gets 403, and a member of an archived project 410. Every model that belongs to a project names its
+path to it with ``project_path``.
 """
 
 from typing import Any, TypeVar
@@ -14,8 +15,22 @@ from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDeni
 from rest_framework.request import Request
 
 from annotator.accounts.models import Membership, Role, User
+from annotator.api.problems import Problem
 
 AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+class ProjectArchivedError(Problem):
+    """The project is hidden until a lead brings it back; said to its members only."""
+
+    def __init__(self, project: Any) -> None:
+        super().__init__(
+            410,
+            "project-archived",
+            f"The project “{project.name}” is archived. "
+            "Nothing of it is lost: a lead can bring it back on the page Projects.",
+        )
+        self.project = project
 
 
 def person_of(request: Request) -> User:
@@ -29,18 +44,45 @@ def person_of(request: Request) -> User:
     return request.user
 
 
+def human_of(request: Request) -> User:
+    """Return the person who is signed in, for what is not about one project.
+
+    Raises:
+        NotAuthenticated: nobody is.
+        PermissionDenied: it is a service.
+    """
+    person = person_of(request)
+    if person.service_of_id:
+        raise PermissionDenied(
+            "A service token acts in its project alone. Use a personal token for this."
+        )
+    return person
+
+
 def visible_projects(user: Any) -> QuerySet[Any]:
     """Return the living projects the user is a member of (all for a site admin)."""
     projects = apps.get_model("labeling", "Project")._default_manager.filter(deleted_at=None)
     if user.is_superuser:
         return projects
+    if user.service_of_id:
+        projects = projects.filter(pk=user.service_of_id)
     return projects.filter(memberships__user=user)
 
 
+def archived_projects(user: Any) -> QuerySet[Any]:
+    """Return the archived projects the user can bring back, the newest first."""
+    projects = apps.get_model("labeling", "Project")._default_manager.exclude(deleted_at=None)
+    if not user.is_superuser:
+        projects = projects.filter(memberships__user=user, memberships__role=Role.LEAD)
+    return projects.order_by("-deleted_at")
+
+
 def role_in(user: Any, project_id: int) -> Role | None:
-    """Return the user's role in the project; a site admin is a lead everywhere."""
+    """Return the user's role; a site admin is a lead everywhere, a service has one project."""
     if user.is_superuser:
         return Role.LEAD
+    if user.service_of_id not in {None, project_id}:
+        return None
     value = (
         Membership.objects.filter(user=user, project_id=project_id)
         .values_list("role", flat=True)
@@ -53,23 +95,47 @@ def project_for(user: Any, project_id: int, at_least: Role = Role.ANNOTATOR) -> 
     """Return the project, with ``.access_role`` set.
 
     Raises:
-        NotFound: it does not exist, was deleted, or the user is not a member.
+        NotFound: it does not exist, or the user is not a member.
+        ProjectArchivedError: it is archived.
         PermissionDenied: the user's role is too small.
     """
-    project = (
-        apps.get_model("labeling", "Project")
-        ._default_manager.filter(pk=project_id, deleted_at=None)
-        .first()
-    )
-    role = None if project is None else role_in(user, project_id)
+    project = project_even_if_closed(user, project_id)
+    role = None if project is None else project.access_role
     if project is None or role is None:
         raise NotFound("There is no such project, or you are not a member of it.")
+    if project.deleted_at is not None:
+        raise ProjectArchivedError(project)
     if role < at_least:
         raise PermissionDenied(
             f"This needs the role {at_least.label.lower()}; you are {role.label.lower()} here. "
             "Ask a lead of the project."
         )
-    project.access_role = role
+    return project
+
+
+def project_even_if_closed(user: Any, project_id: int) -> Any | None:
+    """Return the project though it may be archived or the user no member (then without a role).
+
+    Only for what the user began while it was open to them: the caller makes sure of that.
+    """
+    found = apps.get_model("labeling", "Project")._default_manager.filter(pk=project_id).first()
+    if found is not None:
+        found.access_role = role_in(user, project_id)
+    return found
+
+
+def archived_project_for(user: Any, project_id: int) -> Any:
+    """Return an archived project its lead wants to bring back.
+
+    Raises:
+        NotFound: no archived project, or the user is not a member.
+        PermissionDenied: the user is no lead.
+    """
+    project = project_even_if_closed(user, project_id)
+    if project is None or project.access_role is None or project.deleted_at is None:
+        raise NotFound("There is no such archived project, or you are not a member of it.")
+    if project.access_role < Role.LEAD:
+        raise PermissionDenied("Only a lead can bring a project back.")
     return project
 
 
@@ -109,6 +175,7 @@ def page_project(request: HttpRequest, project_id: int, at_least: Role = Role.AN
     """Return the project for a server-rendered page.
 
     Raises:
+        ProjectArchivedError: it is archived; the middleware answers with a page that says so.
         Http404: as ``NotFound`` in :func:`project_for`.
         PermissionDenied: Django's own, so that the 403 page is shown.
     """

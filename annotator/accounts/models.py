@@ -4,18 +4,49 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 
 class User(AbstractUser):
-    """A person (or a service) that signs in; ``is_superuser`` is the site admin."""
+    """A person, or a service: what a program is called that acts in one project.
+
+    ``is_superuser`` is the site admin. A service has tokens only; the database sees that it has no
+    password.
+    """
+
+    service_of = models.ForeignKey(
+        "labeling.Project",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="services",
+    )
 
     class Meta:
         ordering = ["username"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(service_of__isnull=True)
+                | Q(
+                    password__startswith="!",  # noqa: S106 - what Django calls unusable
+                    is_superuser=False,
+                    is_staff=False,
+                ),
+                name="a_service_cannot_sign_in",
+            ),
+            models.UniqueConstraint(
+                fields=["service_of", "first_name"],
+                condition=Q(service_of__isnull=False),
+                name="one_service_per_name",
+            ),
+        ]
 
     @property
     def shown_name(self) -> str:
-        """The full name, or the user name when none was given."""
-        return self.get_full_name() or self.username
+        """The full name, or the user name when none was given; a service is shown as one."""
+        name = self.get_full_name() or self.username
+        return f"{name} (service)" if self.service_of_id else name
 
 
 class Role(models.IntegerChoices):
@@ -75,22 +106,62 @@ class Invitation(models.Model):
         return f"invitation {self.pk} to {self.project}"
 
 
+class Scope(models.IntegerChoices):
+    """What a token may be used for, whatever its owner may do; a wider one includes the others."""
+
+    READ = 10, "Read"
+    ANNOTATE = 20, "Annotate"
+    MANAGE = 30, "Manage"
+
+
 class ApiToken(models.Model):
-    """A secret a program signs in with; shown once, stored as a hash."""
+    """A secret a program signs in with, as a person or as a service; only its hash is stored.
+
+    It may do what both its scope and the role its user has at that moment allow.
+    """
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens"
     )
     name = models.CharField(max_length=100)
+    scope = models.PositiveSmallIntegerField(choices=Scope.choices, default=Scope.READ)
     prefix = models.CharField(max_length=12)
     secret_hash = models.CharField(max_length=64, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(scope__in=Scope.values), name="token_scope_is_known")
+        ]
 
     def __str__(self) -> str:
         return f"{self.prefix}… of {self.user}"
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+
+class RateCount(models.Model):
+    """How often something was done in one window of time; what the web processes share."""
+
+    key = models.CharField(max_length=100)
+    window = models.BigIntegerField(help_text="its start, in seconds since 1970")
+    n = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["key", "window"], name="one_count_per_window")
+        ]
+        indexes = [models.Index(fields=["window"], name="rate_count_window")]
+
+    def __str__(self) -> str:
+        return f"{self.n} times {self.key}"

@@ -13,12 +13,20 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from annotator.accounts import services, throttling
-from annotator.accounts.models import ApiToken, Role, User
+from annotator.accounts import selectors, services, throttling
+from annotator.accounts.models import Role, User
+
+PERSONAL_SCOPES = [
+    ("read", "Read"),
+    ("annotate", "Annotate"),
+    ("manage", "Manage: all I may do"),
+]
 
 
 class ThrottledAuthenticationForm(AuthenticationForm):
     """Signing in, with a limit on guesses."""
+
+    wait_s = 0
 
     def clean(self) -> dict[str, Any]:
         """Check the password, unless it was guessed too often.
@@ -26,18 +34,19 @@ class ThrottledAuthenticationForm(AuthenticationForm):
         Raises:
             ValidationError: wrong, or too many attempts.
         """
-        who = {
-            "username": str(self.cleaned_data.get("username", "")),
-            "address": str(self.request.META.get("REMOTE_ADDR", "")) if self.request else "",
-        }
-        if throttling.is_blocked(**who):
-            raise ValidationError("Too many attempts. Wait ten minutes, then try again.")
-        try:
-            cleaned: dict[str, Any] = super().clean()
-        except ValidationError:
-            throttling.note_failure(**who)
-            raise
-        throttling.forget(**who)
+        attempt = throttling.LoginAttempt(
+            username=str(self.cleaned_data.get("username", "")),
+            address=throttling.address_of(self.request) if self.request else "",
+        )
+        if not attempt.is_allowed():
+            self.wait_s = attempt.wait_s
+            minutes = -(-attempt.wait_s // 60)
+            raise ValidationError(
+                f"Too many attempts. Wait {minutes} minute{'' if minutes == 1 else 's'}, "
+                "then try again."
+            )
+        cleaned: dict[str, Any] = super().clean()
+        attempt.succeeded()
         return cleaned
 
 
@@ -47,6 +56,14 @@ class SignInPage(LoginView):
     template_name = "accounts/login.html"
     authentication_form = ThrottledAuthenticationForm
     redirect_authenticated_user = True
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        """Show the form again; too many attempts are a 429."""
+        response = super().form_invalid(form)
+        if wait := getattr(form, "wait_s", 0):
+            response.status_code = 429
+            response["Retry-After"] = str(wait)
+        return response
 
 
 class JoinForm(forms.Form):
@@ -108,8 +125,9 @@ def _by_field(error: ValidationError) -> dict[str, list[str]]:
 @login_required
 def account(request: HttpRequest) -> HttpResponse:
     """Show the person's tokens and where to change the password."""
-    tokens = ApiToken.objects.filter(user=request.user.pk, revoked_at=None)
-    return render(request, "accounts/account.html", {"tokens": tokens})
+    user = User.objects.get(pk=request.user.pk or 0)
+    context = {"tokens": selectors.personal_tokens(user), "scopes": PERSONAL_SCOPES}
+    return render(request, "accounts/account.html", context)
 
 
 @login_required

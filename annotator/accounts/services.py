@@ -1,18 +1,41 @@
 """Every write to people, memberships, invitations and tokens."""
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
-from annotator.accounts.models import ApiToken, Invitation, Membership, Role, User
+from annotator.accounts import hooks
+from annotator.accounts.models import (
+    ApiToken,
+    Invitation,
+    Membership,
+    RateCount,
+    Role,
+    Scope,
+    User,
+)
+from annotator.accounts.secrets import (
+    PERSONAL,
+    PREFIX_SHOWN,
+    SERVICE,
+    hash_secret,
+    is_well_formed,
+    new_token,
+)
 from annotator.events import services as events
 
-TOKEN_PREFIX = "ann_"  # noqa: S105 - a recognisable start, not a secret
+# The role a service gets with a token of this scope, unless its lead chooses another.
+ROLE_OF_SCOPE = {
+    Scope.READ: Role.REVIEWER,
+    Scope.ANNOTATE: Role.ANNOTATOR,
+    Scope.MANAGE: Role.LEAD,
+}
 
 
 class LastLeadError(Exception):
@@ -29,11 +52,6 @@ class NewSecret:
 
     pk: int
     secret: str
-
-
-def hash_secret(secret: str) -> str:
-    """Return the hash under which a random secret is stored (it needs no salt: 256 bits)."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @transaction.atomic
@@ -60,34 +78,119 @@ def ensure_robot(*, username: str, name: str) -> User:
 
 @transaction.atomic
 def create_token(
-    *, user: User, name: str, now: datetime, lifetime: timedelta | None = None
+    *,
+    user: User,
+    name: str,
+    now: datetime,
+    lifetime: timedelta | None = None,
+    scope: Scope = Scope.MANAGE,
+    made_with: ApiToken | None = None,
 ) -> NewSecret:
-    """Create an API token and return its secret, which cannot be read again."""
-    secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    token = ApiToken.objects.create(
-        user=user,
-        name=name,
-        prefix=secret[:12],
-        secret_hash=hash_secret(secret),
-        expires_at=now + lifetime if lifetime else None,
-    )
+    """Create a person's API token and return its secret, which cannot be read again.
+
+    Args:
+        user: whose.
+        name: what it is for.
+        now: the time.
+        lifetime: how long it works; for ever when left out.
+        scope: what it may be used for.
+        made_with: the token that asks for it; the new one does not outlive it.
+    """
+    token, secret = _new_token(
+        user, PERSONAL, name=name, scope=scope, created_by=user,
+        expires_at=_end_of(now, lifetime, made_with),
+    )  # fmt: skip
     events.record(
-        kind="token.created", project_id=None, actor_id=user.pk, payload={"token": token.pk}
+        kind="token.created",
+        project_id=None,
+        actor_id=user.pk,
+        payload={"token": token.pk, "scope": scope},
     )
     return NewSecret(token.pk, secret)
 
 
 @transaction.atomic
-def revoke_token(*, token: ApiToken, now: datetime, actor: User) -> None:
-    """Make a token useless from now on."""
-    ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now)
-    events.record(
-        kind="token.revoked", project_id=None, actor_id=actor.pk, payload={"token": token.pk}
+def create_service_token(
+    *,
+    project_id: int,
+    name: str,
+    scope: Scope,
+    actor: User,
+    now: datetime,
+    role: Role | None = None,
+    lifetime: timedelta | None = None,
+    made_with: ApiToken | None = None,
+) -> NewSecret:
+    """Create a token that acts as a service of this name, in this project alone.
+
+    The same name is the same service again, so that a token can be replaced by a fresh one and the
+    history goes on under one name; its role is never lowered by that.
+    """
+    service, _ = User.objects.get_or_create(
+        service_of_id=project_id,
+        first_name=name,
+        defaults={"username": f"service-{secrets.token_hex(8)}", "password": "!"},
     )
+    wanted = role or ROLE_OF_SCOPE[scope]
+    former = Membership.objects.filter(project_id=project_id, user=service).first()
+    if former is None or former.role < wanted:
+        set_role(project_id=project_id, user=service, role=wanted, actor=actor)
+    token, secret = _new_token(
+        service, SERVICE, name=name, scope=scope, created_by=actor,
+        expires_at=_end_of(now, lifetime, made_with),
+    )  # fmt: skip
+    events.record(
+        kind="service_token.created",
+        project_id=project_id,
+        actor_id=actor.pk,
+        payload={"token": token.pk, "service": service.pk, "name": name, "scope": scope},
+    )
+    return NewSecret(token.pk, secret)
+
+
+def _new_token(user: User, kind: str, **fields: Any) -> tuple[ApiToken, str]:
+    secret = new_token(kind)
+    token = ApiToken.objects.create(
+        user=user, prefix=secret[:PREFIX_SHOWN], secret_hash=hash_secret(secret), **fields
+    )
+    return token, secret
+
+
+def _end_of(
+    now: datetime, lifetime: timedelta | None, made_with: ApiToken | None
+) -> datetime | None:
+    ends = [now + lifetime] if lifetime else []
+    if made_with and made_with.expires_at:
+        ends.append(made_with.expires_at)
+    return min(ends, default=None)
+
+
+@transaction.atomic
+def revoke_token(*, token: ApiToken, now: datetime, actor: User) -> None:
+    """Make a token useless from now on; a service without any leaves its project."""
+    if not ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now):
+        return
+    project_id = token.user.service_of_id
+    events.record(
+        kind="service_token.revoked" if project_id else "token.revoked",
+        project_id=project_id,
+        actor_id=actor.pk,
+        payload={"token": token.pk},
+    )
+    if project_id and not ApiToken.objects.filter(user=token.user_id, revoked_at=None).exists():
+        _remove_service(project_id, token.user, actor)
+
+
+def _remove_service(project_id: int, service: User, actor: User) -> None:
+    # A lead may have taken it out of the project already.
+    if Membership.objects.filter(project_id=project_id, user=service).exists():
+        remove_member(project_id=project_id, user=service, actor=actor)
 
 
 def find_token(*, secret: str, now: datetime) -> ApiToken | None:
     """Return the living token with this secret and note its use (at most once a minute)."""
+    if not is_well_formed(secret):
+        return None
     token = (
         ApiToken.objects.select_related("user")
         .filter(secret_hash=hash_secret(secret), revoked_at=None, user__is_active=True)
@@ -97,6 +200,24 @@ def find_token(*, secret: str, now: datetime) -> ApiToken | None:
     if token and (token.last_used_at is None or token.last_used_at < now - timedelta(minutes=1)):
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token
+
+
+@transaction.atomic
+def note_token_in_address(*, secret: str, now: datetime) -> None:
+    """Write down that a living token stood in an address, where logs and histories keep it.
+
+    Once an hour: nobody can fill the history with it, which is never cleared.
+    """
+    token = find_token(secret=secret, now=now)
+    hour = int(now.timestamp()) // 3600 * 3600
+    if token is None or add_to_count(key=f"token-in-address:{token.pk}", window=hour) > 1:
+        return
+    events.record(
+        kind="token.in_address",
+        project_id=token.user.service_of_id,
+        actor_id=token.user_id,
+        payload={"token": token.pk},
+    )
 
 
 @transaction.atomic
@@ -123,7 +244,7 @@ def set_role(*, project_id: int, user: User, role: Role, actor: User) -> Members
 
 @transaction.atomic
 def remove_member(*, project_id: int, user: User, actor: User) -> None:
-    """Take the user out of the project; their labels stay.
+    """Take the user out of the project; their labels stay, the images they hold are free at once.
 
     Raises:
         LastLeadError: they are the only lead.
@@ -132,14 +253,19 @@ def remove_member(*, project_id: int, user: User, actor: User) -> None:
     if membership.role == Role.LEAD:
         _refuse_last_lead(project_id, user)
     membership.delete()
+    if user.service_of_id:
+        ApiToken.objects.filter(user=user, revoked_at=None).update(revoked_at=Now())
+    hooks.member_removed(project_id, user.pk)
     events.record(
         kind="member.removed", project_id=project_id, actor_id=actor.pk, payload={"user": user.pk}
     )
 
 
 def _refuse_last_lead(project_id: int, user: User) -> None:
-    others = Membership.objects.filter(project_id=project_id, role=Role.LEAD).exclude(user=user)
-    if not others.exists():
+    people = Membership.objects.filter(
+        project_id=project_id, role=Role.LEAD, user__service_of=None
+    ).exclude(user=user)
+    if not people.exists():
         raise LastLeadError("A project needs a lead: make somebody else lead first.")
 
 
@@ -242,3 +368,23 @@ def join_as_new_user(
     events.record(kind="user.created", project_id=None, actor_id=user.pk, payload={})
     accept_invitation(secret=secret, user=user, now=now)
     return user
+
+
+@transaction.atomic
+def add_to_count(*, key: str, window: int, n: int = 1) -> int:
+    """Count ``n`` more in the window and return how many there are, counting every process."""
+    row = RateCount.objects.filter(key=key, window=window)
+    if not row.update(n=F("n") + n):
+        RateCount.objects.get_or_create(key=key, window=window)
+        row.update(n=F("n") + n)
+    return row.values_list("n", flat=True).get()
+
+
+def forget_count(*, key: str, window: int) -> None:
+    """Start again at nought."""
+    RateCount.objects.filter(key=key, window=window).delete()
+
+
+def forget_old_counts(*, before: datetime) -> None:
+    """Drop the windows that began before a time."""
+    RateCount.objects.filter(window__lt=int(before.timestamp())).delete()

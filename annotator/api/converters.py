@@ -6,7 +6,9 @@ LARGEST_ID = 2**63 - 1
 
 
 class IdConverter(IntConverter):
-    """A primary key, 1 to 2**63 - 1."""
+    """A primary key, 1 to 2**63 - 1, written in one way only: each thing has one address."""
+
+    regex = "[1-9][0-9]{0,18}"
 
     def to_python(self, value: str) -> int:
         """Return the number.
@@ -14,7 +16,7 @@ class IdConverter(IntConverter):
         Raises:
             ValueError: it is too large; the address then matches nothing and is a 404.
         """
-        number = int(value[:20])
+        number = int(value)
         if number > LARGEST_ID:
             raise ValueError("too large for an id")
         return number

@@ -1,12 +1,15 @@
 """A JSON parser that refuses what would poison a row or a process."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import IO, Any
 
 from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
+
+from annotator.api.problems import Problem
 
 MAX_DEPTH = 32
 
@@ -30,10 +33,12 @@ class StrictJSONParser(BaseParser):
 
         Raises:
             ParseError: the body is not JSON as this API accepts it.
+            Problem: it is too large.
         """
         body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
         if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise ParseError("The body is too large.")
+            limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024**2
+            raise Problem(413, "too-large", f"A body may have at most {limit} MB.")
         try:
             text = body.decode("utf-8")
             _check_depth(text)
@@ -87,5 +92,10 @@ def _check_strings(value: Any) -> None:
     elif isinstance(value, list):
         for entry in value:
             _check_strings(entry)
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**63 - 1:
+    elif isinstance(value, float | int) and _is_out_of_range(value):
         raise ParseError("A number is out of range.")
+
+
+def _is_out_of_range(value: float) -> bool:
+    # 1e400 is read as infinity.
+    return not math.isfinite(value) if isinstance(value, float) else abs(value) > 2**63 - 1

@@ -5,13 +5,16 @@ from django.db import models
 
 
 class Event(models.Model):
-    """One thing that happened: who, when, what, and the values before and after."""
+    """One thing that happened: who, when, what, and the values before and after.
+
+    The database refuses to change or delete a row (see ``history.py``), so what it names is kept.
+    """
 
     project = models.ForeignKey(
-        "labeling.Project", on_delete=models.CASCADE, null=True, related_name="events"
+        "labeling.Project", on_delete=models.PROTECT, null=True, related_name="events"
     )
     actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
     )
     kind = models.CharField(max_length=60)
     payload = models.JSONField(default=dict)

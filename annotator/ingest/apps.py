@@ -13,3 +13,4 @@ class IngestConfig(AppConfig):
             "annotator.ingest.services:run_import",
             on_failure="annotator.ingest.services:import_failed",
         )
+        registry.register("fetch", "annotator.ingest.fetching:run_fetch")

@@ -29,12 +29,17 @@ class Upload(models.Model):
 
 
 class Import(models.Model):
-    """One zip being unpacked by a worker."""
+    """One zip being unpacked, or one list of web addresses being fetched, by a worker."""
 
     project = models.ForeignKey(
         "labeling.Project", on_delete=models.CASCADE, related_name="imports"
     )
-    upload = models.OneToOneField(Upload, on_delete=models.CASCADE, related_name="import_run")
+    upload = models.OneToOneField(
+        Upload, on_delete=models.CASCADE, null=True, related_name="import_run"
+    )
+    urls = models.JSONField(default=list)
+    # The external id of each address, empty where it has none; an empty list where none has.
+    external_ids = models.JSONField(default=list)
     job = models.OneToOneField(
         "jobs.Job", on_delete=models.SET_NULL, null=True, related_name="import_run"
     )
@@ -51,9 +56,15 @@ class Import(models.Model):
     def __str__(self) -> str:
         return f"import {self.pk}"
 
+    @property
+    def file_name(self) -> str:
+        """What people call it: the name of the zip, or how many addresses it is."""
+        n = len(self.urls)
+        return self.upload.file_name if self.upload else f"{n} address{'' if n == 1 else 'es'}"
+
 
 class ImportEntry(models.Model):
-    """What became of one entry of a zip; it also lets a killed import go on where it was."""
+    """What became of one entry of a zip, or one address; a killed import goes on where it was."""
 
     class Result(models.TextChoices):
         ADDED = "added"

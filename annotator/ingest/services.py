@@ -1,13 +1,15 @@
 """Bytes to images: uploads one by one, uploads in pieces, and zips."""
 
 import hashlib
+import math
 import os
 import re
 import shutil
 import tempfile
+import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +22,7 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import Count, F
 
 from annotator.accounts.models import User
 from annotator.events import services as events
@@ -31,7 +33,7 @@ from annotator.ingest.sandbox import decoder_pool
 from annotator.ingest.zips import BadZipError, EntryRefusedError, SafeZip
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
-from annotator.jobs.running import JobRun
+from annotator.jobs.running import JobRun, YieldedError
 from annotator.labeling.models import Image, Project
 
 COPY_BYTES = 1024**2
@@ -91,38 +93,50 @@ def _visible(text: str) -> str:
 
 
 def add_image(
-    *, project: Project, file: Path | Iterable[bytes], file_name: str, user: User
+    *,
+    project: Project,
+    file: Path | Iterable[bytes],
+    file_name: str,
+    user: User,
+    external_id: str = "",
 ) -> ImageResult:
     """Check, decode and store one picture; the same bytes in the project are the same image.
+
+    An external id stands for one image: another picture with it is refused, and so is another id
+    for a picture that has one. A picture that is here without one takes it.
 
     Args:
         project: where to.
         file: a local file, or the chunks of an upload.
         file_name: as the sender calls it; kept as text.
         user: who uploads.
+        external_id: what the sender's own system calls it, if anything.
 
     Raises:
         OSError: the disk is full or broken; nothing is left behind.
     """
     name = clean_file_name(file_name)
-    with _working_folder() as folder:
+    with working_folder() as folder:
         source = folder / "source"
         try:
             sha256, n_bytes = _receive(file, source)
             known = _find(project, sha256)
             if known:
-                return _duplicate(name, known)
+                return _duplicate(name, known, external_id)
+            _refuse_taken_id(project, external_id)
             decoded = decoder_pool(settings.THREADS).decode(
                 source, folder / "display.jpg", folder / "thumbnail.jpg"
             )
+            image = _new_image(project, user, name, sha256, n_bytes, decoded)
+            image.external_id = external_id
+            return _store(image, folder)
         except RefusalError as refusal:
             return ImageResult(name, "refused", refusal.code, refusal.reason)
-        image = _new_image(project, user, name, sha256, n_bytes, decoded)
-        return _store(image, folder)
 
 
 @contextmanager
-def _working_folder() -> Iterator[Path]:
+def working_folder() -> Iterator[Path]:
+    """Make a folder for one file's bytes and renditions, and remove it at the end."""
     settings.UPLOADS_ROOT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.UPLOADS_ROOT) as folder:
         yield Path(folder)
@@ -155,10 +169,38 @@ def _find(project: Project, sha256: str) -> Image | None:
     return Image.objects.filter(project=project, sha256=sha256, deleted_at=None).first()
 
 
-def _duplicate(name: str, known: Image) -> ImageResult:
+def _refuse_taken_id(project: Project, external_id: str) -> None:
+    taken = Image.objects.filter(project=project, external_id=external_id, deleted_at=None)
+    holder = taken.first() if external_id else None
+    if holder:
+        raise RefusalError(
+            "external-id-taken",
+            f"The external id “{external_id}” belongs to another picture, “{holder.file_name}”.",
+        )
+
+
+def _duplicate(name: str, known: Image, external_id: str) -> ImageResult:
+    if external_id and not known.external_id:
+        _give_id(known, external_id)
+    if external_id and known.external_id != external_id:
+        raise RefusalError(
+            "external-id-differs",
+            f"The same picture is here with the external id “{known.external_id}”.",
+        )
     return ImageResult(
         name, "duplicate", "duplicate", f"The same picture is here as “{known.file_name}”.", known
     )
+
+
+def _give_id(image: Image, external_id: str) -> None:
+    """Let an image without an external id have one, unless another one is faster."""
+    try:
+        with transaction.atomic():
+            Image.objects.filter(pk=image.pk, external_id="").update(external_id=external_id)
+    except IntegrityError:
+        _refuse_taken_id(image.project, external_id)
+        raise
+    image.refresh_from_db(fields=["external_id"])
 
 
 def _new_image(
@@ -196,8 +238,9 @@ def _store(image: Image, folder: Path) -> ImageResult:
         _forget(stored)
         known = _find(image.project, image.sha256)
         if known is None:
+            _refuse_taken_id(image.project, image.external_id)
             raise
-        return _duplicate(image.file_name, known)
+        return _duplicate(image.file_name, known, image.external_id)
     except BaseException:
         _forget(stored)
         raise
@@ -332,39 +375,75 @@ def run_import(run: JobRun) -> None:
     import_run = Import.objects.select_related("upload__user", "project").get(
         pk=run.params["import_id"]
     )
-    path = upload_path(import_run.upload)
+    upload = import_run.upload
+    if upload is None:
+        raise jobs.JobFailedError("This import has no zip.")
+    path = upload_path(upload)
     try:
         archive = SafeZip(path)
     except BadZipError as error:
         path.unlink(missing_ok=True)
         raise jobs.JobFailedError(str(error)) from error
     try:
-        _import_entries(run, import_run, archive)
+        take = partial(_import_entry, import_run, archive, upload.user)
+        import_entries(
+            run, import_run, list(archive.entries()), take,
+            threads=settings.THREADS, doing="unpacking pictures",
+        )  # fmt: skip
     finally:
         archive.close()
+    finish_import(run, import_run, actor_id=upload.user_id)
+    path.unlink(missing_ok=True)
+
+
+def finish_import(run: JobRun, import_run: Import, *, actor_id: int | None) -> None:
+    """End the job of an import, with its event."""
     with run.commit():
         _count_entries(import_run)
         events.record(
             kind="import.done",
             project_id=import_run.project_id,
-            actor_id=import_run.upload.user_id,
+            actor_id=actor_id,
             payload={"import": import_run.pk, "added": import_run.n_added},
         )
-    path.unlink(missing_ok=True)
 
 
-def _import_entries(run: JobRun, import_run: Import, archive: SafeZip) -> None:
+def import_entries(
+    run: JobRun,
+    import_run: Import,
+    entries: Sequence[Any],
+    take: Callable[[Any], ImageResult],
+    *,
+    threads: int,
+    doing: str,
+    yields_after_s: float = math.inf,
+) -> None:
+    """Take every entry that has no result yet, some at a time, and keep what became of each.
+
+    Args:
+        run: the job.
+        import_run: what the results belong to.
+        entries: each with a ``position`` and a ``file_name``.
+        take: turns one entry into an image.
+        threads: how many are taken at once.
+        doing: what people read meanwhile.
+        yields_after_s: how long others that wait for the worker wait at most.
+
+    Raises:
+        YieldedError: the time is over; the job goes on later.
+    """
+    began = time.monotonic()
     done = set(import_run.entries.values_list("position", flat=True))
-    entries = list(archive.entries())
     Import.objects.filter(pk=import_run.pk).update(n_entries=len(entries))
     waiting = [entry for entry in entries if entry.position not in done]
     finished = len(done)
-    take = partial(_import_entry, import_run, archive)
-    with ThreadPoolExecutor(settings.THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(waiting), ENTRIES_AT_ONCE):
-            run.progress(finished, len(entries), "unpacking pictures")
+            run.progress(finished, len(entries), doing)
+            if start and time.monotonic() - began > yields_after_s:
+                raise YieldedError
             group = waiting[start : start + ENTRIES_AT_ONCE]
-            # Copying out of the archive is serial, decoding is not.
+            # Copying out of an archive is serial, decoding is not.
             results = list(pool.map(_connection_closed(take), group))
             finished += len(results)
             with run.step():
@@ -383,7 +462,7 @@ def _import_entries(run: JobRun, import_run: Import, archive: SafeZip) -> None:
                     ]
                 )
                 _count_entries(import_run)
-    run.progress(len(entries), len(entries), "unpacked")
+    run.progress(len(entries), len(entries), "finished")
 
 
 def _connection_closed(function: Callable[[Any], ImageResult]) -> Callable[[Any], ImageResult]:
@@ -401,11 +480,11 @@ def _connection_closed(function: Callable[[Any], ImageResult]) -> Callable[[Any]
     return call
 
 
-def _import_entry(import_run: Import, archive: SafeZip, entry: Any) -> ImageResult:
+def _import_entry(import_run: Import, archive: SafeZip, user: User, entry: Any) -> ImageResult:
     name = clean_file_name(entry.file_name)
     if entry.refusal:
         return ImageResult(name, "refused", entry.refusal.code, entry.refusal.reason)
-    with _working_folder() as folder:
+    with working_folder() as folder:
         copied = folder / "entry"
         try:
             with copied.open("wb") as target:
@@ -416,14 +495,13 @@ def _import_entry(import_run: Import, archive: SafeZip, entry: Any) -> ImageResu
             project=import_run.project,
             file=copied,
             file_name=entry.file_name,
-            user=import_run.upload.user,
+            user=user,
         )
 
 
 def _count_entries(import_run: Import) -> None:
-    counts = dict.fromkeys(ImportEntry.Result.values, 0)
-    for result in import_run.entries.values_list("result", flat=True):
-        counts[result] += 1
+    counted = import_run.entries.order_by().values("result").annotate(n=Count("pk"))
+    counts = dict.fromkeys(ImportEntry.Result.values, 0) | dict(counted.values_list("result", "n"))
     import_run.n_added = counts["added"]
     import_run.n_duplicates = counts["duplicate"]
     import_run.n_refused = counts["refused"]
@@ -440,5 +518,5 @@ def import_failed(job_id: int) -> None:
     """Delete the archive of an import that has ended without success."""
     job = Job.objects.get(pk=job_id)
     import_run = Import.objects.select_related("upload").filter(job=job).first()
-    if import_run:
+    if import_run and import_run.upload:
         upload_path(import_run.upload).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,44 +12,140 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Role
+from annotator.api.contract import File, Operation, page_of_many
+from annotator.api.paging import PAGED, page_of
+from annotator.api.parsers import StrictJSONParser
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
-from annotator.ingest import services
+from annotator.api.views import APIView
+from annotator.ingest import answers, fetching, services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.labeling.presenters import present_image
+from annotator.labeling.serializers import ExternalIdField
 from annotator.labeling.views import body_of
 
 TUS_VERSION = "1.0.0"
 REFUSED_SHOWN = 200
+LONGEST_URL = 8000
 
 
 class KnownIn(StrictSerializer):
     """The hashes a sender asks about."""
 
     sha256 = serializers.ListField(
-        child=serializers.RegexField(r"^[0-9a-f]{64}\Z"), max_length=1000
+        child=serializers.RegexField(r"^[0-9a-f]{64}\Z"),
+        max_length=1000,
+        help_text="sha-256 sums of the files, in lower case hexadecimal",
+    )
+
+
+@extend_schema_field({"type": "string", "format": "binary"})
+class Picture(serializers.FileField):
+    """The bytes of a picture."""
+
+
+class FilesIn(StrictSerializer):
+    """Pictures, a few at a time."""
+
+    file = serializers.ListField(
+        child=Picture(),
+        min_length=1,
+        max_length=100,
+        help_text="the files; each gets an answer of its own",
+    )
+    external_id = serializers.ListField(
+        child=ExternalIdField(allow_blank=True),
+        required=False,
+        help_text="what you call each file, in their order; empty for none",
+    )
+
+
+class UrlIn(StrictSerializer):
+    """An address, and what the sender calls its picture."""
+
+    # What an address may be is said per address by `annotator.outbound`: one never stops the rest.
+    url = serializers.CharField(max_length=LONGEST_URL)
+    external_id = ExternalIdField(required=False, default="", allow_blank=True)
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "maxLength": LONGEST_URL},
+            {
+                "type": "object",
+                "properties": {
+                    "url": {"type": "string", "maxLength": LONGEST_URL},
+                    "external_id": {"type": "string"},
+                },
+                "required": ["url"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+class UrlField(serializers.Field[Any, Any, Any, Any]):
+    """An address alone, or with its external id."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the address and the external id."""
+        return UrlIn().run_validation(data if isinstance(data, dict) else {"url": data})
+
+
+class UrlsIn(StrictSerializer):
+    """The addresses of pictures to fetch."""
+
+    urls = serializers.ListField(
+        child=UrlField(),
+        min_length=1,
+        max_length=1000,
+        help_text="web addresses of pictures, or `{url, external_id}`",
     )
 
 
 class ImagesUploadView(APIView):
     """Adding pictures, a few per request."""
 
+    answers_once = False  # the same bytes are the same image
+    contract = {
+        "post": Operation(
+            answers.UploadResultsOut,
+            also={202: answers.ImportOut},
+            body={"multipart/form-data": FilesIn, "application/json": UrlsIn},
+            role=Role.LEAD,
+            # Taken and not needed; openapi-python-client stumbles over two bodies without it.
+            sends=("Idempotency-Key",),
+        ),
+    }
+
     def get_parsers(self) -> list[BaseParser]:
-        """Take multipart bodies."""
-        return [MultiPartParser()]
+        """Take multipart bodies with files, and JSON with addresses."""
+        return [MultiPartParser(), StrictJSONParser()]
 
     def post(self, request: Request, project_id: int) -> Response:
-        """Add the files of the field ``file``; each gets an answer of its own."""
+        """Add the files of the field ``file``, or fetch the addresses of ``urls``.
+
+        Each file gets an answer of its own; addresses get theirs in the import that is answered.
+        """
         project = access.project_for(person_of(request), project_id, Role.LEAD)
+        if _is_json(request):
+            wanted = body_of(request, UrlsIn)["urls"]
+            import_run = fetching.start_fetching(
+                project=project,
+                user=person_of(request),
+                urls=[entry["url"] for entry in wanted],
+                external_ids=[entry["external_id"] for entry in wanted],
+            )
+            return Response(_present(import_run), status=202)
         files = request.FILES.getlist("file")
         if not files:
             raise Problem(
@@ -64,25 +160,61 @@ class ImagesUploadView(APIView):
                 file=file.chunks(),
                 file_name=file.name or "",
                 user=person_of(request),
+                external_id=external_id,
             )
-            for file in files
+            for file, external_id in zip(files, _external_ids(request, len(files)), strict=True)
         ]
         services.note_upload(project=project, user=person_of(request), results=results)
-        return Response({"results": [_result(result) for result in results]})
+        return Response(_report(results))
 
 
-def _result(result: services.ImageResult) -> dict[str, Any]:
-    return {
-        "file_name": result.file_name,
-        "result": result.result,
-        "code": result.code,
-        "reason": result.reason,
-        "image": present_image(result.image, None) if result.image else None,
-    }
+def _external_ids(request: Request, n_files: int) -> list[str]:
+    """Return what the sender calls each file: one field ``external_id`` for each, in their order.
+
+    Raises:
+        ValidationError: there are more or fewer of them than files, or one is none.
+    """
+    sent = request.POST.getlist("external_id")
+    if not sent:
+        return [""] * n_files
+    if len(sent) != n_files:
+        raise serializers.ValidationError(
+            {
+                "external_id": f"Send one for each file, in their order, empty for none: these are "
+                f"{len(sent)} for {n_files} files."
+            }
+        )
+    each = serializers.ListField(child=ExternalIdField(allow_blank=True))
+    try:
+        return list(each.run_validation(list(sent)))
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({"external_id": error.detail}) from error
+
+
+def _is_json(request: Request) -> bool:
+    return (request.content_type or "").partition(";")[0].strip() == StrictJSONParser.media_type
+
+
+def _report(results: Sequence[services.ImageResult]) -> dict[str, Any]:
+    """Return what became of the files of a request; ``index`` is the place of each among them."""
+    report: dict[str, list[dict[str, Any]]] = {"created": [], "duplicates": [], "rejected": []}
+    for index, result in enumerate(results):
+        if result.image is None:
+            why = {"name": result.file_name, "code": result.code, "detail": result.reason}
+            report["rejected"].append({"index": index, **why})
+            continue
+        shown = {"index": index, **present_image(result.image, None)}
+        if result.result == "added":
+            report["created"].append(shown)
+        else:
+            report["duplicates"].append(shown | {"detail": result.reason})
+    return report
 
 
 class KnownView(APIView):
     """Which pictures are here already."""
+
+    contract = {"post": Operation(answers.KnownOut, body=KnownIn, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int) -> Response:
         """Return those of the sha-256 sums the project has, so that they need not be sent."""
@@ -111,6 +243,18 @@ def _tus(status: int, **headers: str) -> Response:
 
 class UploadsView(APIView):
     """Beginning an upload in pieces (tus 1.0, https://tus.io/protocols/resumable-upload)."""
+
+    answers_once = False  # one begun twice is swept away
+    contract = {
+        "post": Operation(
+            None,
+            status=201,
+            role=Role.LEAD,
+            sends=("Upload-Length!", "Upload-Metadata"),
+            returns=("Location", "Upload-Offset", "Tus-Resumable"),
+            problems=("empty-file",),
+        ),
+    }
 
     def options(self, request: Any, *_: Any, **__: Any) -> Response:
         """Say what is supported."""
@@ -143,7 +287,24 @@ class UploadsView(APIView):
 class UploadView(APIView):
     """One upload in pieces."""
 
+    answers_once = False  # the offset tells a repeated piece
+    without_body = ()
     parser_classes = [RawParser]
+    contract = {
+        "head": Operation(
+            None, role=Role.LEAD, returns=("Upload-Offset", "Upload-Length", "Tus-Resumable")
+        ),
+        "patch": Operation(
+            None,
+            status=204,
+            body=File(RawParser.media_type),
+            role=Role.LEAD,
+            sends=("Upload-Offset!",),
+            returns=("Upload-Offset", "X-Import-Id", "Tus-Resumable"),
+            problems=("offset-mismatch",),
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD),
+    }
 
     def head(self, request: Request, project_id: int, key: UUID) -> Response:
         """Say how much is here."""
@@ -210,17 +371,22 @@ def _metadata(request: Request) -> dict[str, str]:
 
 
 class ImportsView(APIView):
-    """The zips of a project."""
+    """The zips and lists of addresses of a project."""
+
+    parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ImportOut), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int) -> Response:
-        """List the newest ones."""
+        """List them, newest first."""
         access.project_for(person_of(request), project_id, Role.LEAD)
         imports = Import.objects.filter(project=project_id).select_related("job", "upload")
-        return Response({"results": [_present(entry) for entry in imports[:20]]})
+        return page_of(request, imports, _present)
 
 
 class ImportView(APIView):
-    """One zip."""
+    """One zip, or one list of addresses."""
+
+    contract = {"get": Operation(answers.ImportDetailOut, role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int, import_id: int) -> Response:
         """Show how far it is and what was refused."""
@@ -228,7 +394,9 @@ class ImportView(APIView):
 
 
 class ImportEntriesView(APIView):
-    """What became of every file of a zip, as a table."""
+    """What became of every file of an import, as a table."""
+
+    contract = {"get": Operation(File("text/csv"), role=Role.LEAD)}
 
     def get(self, request: Request, project_id: int, import_id: int) -> StreamingHttpResponse:
         """Stream one line a file: archive, file, result, reason."""
@@ -241,7 +409,7 @@ class ImportEntriesView(APIView):
 
 
 def _table_of(import_run: Import) -> Iterator[str]:
-    archive = import_run.upload.file_name
+    archive = import_run.file_name
     entries = import_run.entries.values_list("file_name", "result", "reason")
     yield _csv_line("archive", "file", "result", "reason")
     for entry in entries.iterator(chunk_size=2000):
@@ -256,10 +424,13 @@ def _csv_line(*fields: str) -> str:
 
 
 class ImportCancelView(APIView):
-    """Stopping a zip."""
+    """Stopping an import."""
+
+    without_body = ("post",)
+    contract = {"post": Operation(answers.ImportOut, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int, import_id: int) -> Response:
-        """Stop unpacking; what was added stays."""
+        """Stop it; what was added stays."""
         import_run = _import(request, project_id, import_id)
         services.cancel_import(import_run=import_run, now=timezone.now())
         import_run.refresh_from_db()
@@ -275,7 +446,7 @@ def _present(import_run: Import, *, with_refused: bool = False) -> dict[str, Any
     job = import_run.job
     shown = {
         "id": import_run.pk,
-        "file_name": import_run.upload.file_name,
+        "file_name": import_run.file_name,
         "state": job.state if job else "done",
         "n_entries": import_run.n_entries,
         "n_added": import_run.n_added,

@@ -9,13 +9,15 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils import timezone
+from django.db.models import Q
 
+from annotator.clock import database_now
 from annotator.jobs.models import Job
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
+ARCHIVED = "The project was archived."
 
 
 class LeaseLostError(Exception):
@@ -23,7 +25,11 @@ class LeaseLostError(Exception):
 
 
 class CancelledError(Exception):
-    """A person asked the job to stop."""
+    """A person asked the job to stop, or archived its project; ``reason`` is for people."""
+
+    def __init__(self, job_id: int, reason: str = "") -> None:
+        super().__init__(f"job {job_id} was cancelled")
+        self.reason = reason
 
 
 class YieldedError(Exception):
@@ -66,13 +72,15 @@ class JobRun:
         """Stop here if the job was cancelled or taken over.
 
         Raises:
-            CancelledError: a person asked for it.
+            CancelledError: a person asked for it, or archived the project.
             LeaseLostError: another attempt runs.
         """
         if self._lost.is_set():
             raise LeaseLostError(f"job {self.job_id} was taken over")
-        if self._mine().filter(cancel_requested=True).exists():
-            raise CancelledError(f"job {self.job_id} was cancelled")
+        is_archived = Q(project__deleted_at__isnull=False)
+        stopped = self._mine().filter(is_archived | Q(cancel_requested=True)).first()
+        if stopped:
+            raise CancelledError(self.job_id, "" if stopped.cancel_requested else ARCHIVED)
 
     @contextmanager
     def commit(self) -> Iterator[None]:
@@ -83,7 +91,7 @@ class JobRun:
         """
         with transaction.atomic():
             done = self._mine().update(
-                state=Job.State.DONE, finished_at=timezone.now(), lease_until=None, error=""
+                state=Job.State.DONE, finished_at=database_now(), lease_until=None, error=""
             )
             if not done:
                 raise LeaseLostError(f"job {self.job_id} was taken over")
@@ -98,7 +106,7 @@ class JobRun:
             LeaseLostError: this attempt is no longer the current one; nothing is written.
         """
         with transaction.atomic():
-            if not self._mine().update(lease_until=timezone.now() + settings.JOB_LEASE):
+            if not self._mine().update(lease_until=database_now() + settings.JOB_LEASE):
                 raise LeaseLostError(f"job {self.job_id} was taken over")
             yield
 
@@ -109,7 +117,7 @@ class JobRun:
         interval = settings.JOB_LEASE.total_seconds() / 4
         while not self._stop.wait(interval):
             try:
-                alive = self._mine().update(lease_until=timezone.now() + settings.JOB_LEASE)
+                alive = self._mine().update(lease_until=database_now() + settings.JOB_LEASE)
             except Exception:
                 # The next beat tries again; the lease outlives three of them.
                 logger.exception("heartbeat of job %s failed", self.job_id)

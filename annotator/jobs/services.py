@@ -11,8 +11,8 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
+from annotator.clock import database_now
 from annotator.jobs import registry
 from annotator.jobs.models import Job, Pulse
 from annotator.jobs.running import CancelledError, JobRun, LeaseLostError, YieldedError
@@ -47,22 +47,29 @@ def enqueue(
 
 def ring(job_id: int, queue: str) -> bool:
     """Send the doorbell; when the broker is away the row stays and the sweeper rings again."""
+    if not send_message(DOORBELL, job_id, queue):
+        return False
+    Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(sent_at=database_now())
+    return True
+
+
+def send_message(task: str, row_id: int, queue: str) -> bool:
+    """Tell a worker of a row; return whether the broker took the message."""
     global _broker_down_until
     if time.monotonic() < _broker_down_until:
         return False
     try:
-        current_app.send_task(DOORBELL, args=[job_id], queue=queue, retry=False)
+        current_app.send_task(task, args=[row_id], queue=queue, retry=False)
     except Exception as error:
-        logger.warning("the broker cannot be reached, job %s waits: %s", job_id, error)
+        logger.warning("the broker cannot be reached, %s %s waits: %s", task, row_id, error)
         _broker_down_until = time.monotonic() + BROKER_PAUSE_S
         return False
-    Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(sent_at=timezone.now())
     return True
 
 
 def run(job_id: int) -> str:
     """Claim the job and do it; a doubled or late message finds nothing to claim."""
-    now = timezone.now()
+    now = database_now()
     claimed = Job.objects.filter(pk=job_id, state=Job.State.QUEUED).update(
         state=Job.State.RUNNING,
         attempt=F("attempt") + 1,
@@ -79,6 +86,7 @@ def run(job_id: int) -> str:
 def _do(job_run: JobRun) -> str:
     job = Job.objects.get(pk=job_run.job_id)
     try:
+        job_run.check()
         registry.handler_of(job.kind)(job_run)
     except LeaseLostError as error:
         logger.warning("%s", error)
@@ -86,8 +94,8 @@ def _do(job_run: JobRun) -> str:
     except YieldedError:
         _yield(job_run)
         return "yielded"
-    except CancelledError:
-        _end(job_run, Job.State.CANCELLED, "")
+    except CancelledError as error:
+        _end(job_run, Job.State.CANCELLED, error.reason)
         return "cancelled"
     except JobFailedError as error:
         _end(job_run, Job.State.FAILED, str(error))
@@ -111,7 +119,7 @@ def _sentence(error: Exception) -> str:
 def _end(job_run: JobRun, state: str, error: str) -> None:
     ended = Job.objects.filter(
         pk=job_run.job_id, attempt=job_run.attempt, state=Job.State.RUNNING
-    ).update(state=state, error=error, finished_at=timezone.now(), lease_until=None)
+    ).update(state=state, error=error, finished_at=database_now(), lease_until=None)
     if ended and state in {Job.State.FAILED, Job.State.CANCELLED}:
         _tell_failure(job_run.job_id)
 

@@ -1,8 +1,8 @@
 """The Celery side of jobs: ids in, one call out."""
 
 from celery import shared_task
-from django.utils import timezone
 
+from annotator.clock import database_now
 from annotator.jobs import services
 
 
@@ -15,10 +15,10 @@ def run(job_id: int) -> str:
 @shared_task(name="jobs.sweep", acks_late=False)
 def sweep() -> int:
     """Find lost and expired jobs."""
-    return services.sweep(now=timezone.now())
+    return services.sweep(now=database_now())
 
 
 @shared_task(name="jobs.pulse", acks_late=False)
 def pulse(queue: str) -> None:
     """Note that a worker listens on this queue."""
-    services.note_pulse(queue=queue, now=timezone.now())
+    services.note_pulse(queue=queue, now=database_now())

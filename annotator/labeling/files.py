@@ -1,8 +1,20 @@
-"""Serving the files of images: only to members, never as anything but an image."""
+"""Serving the files of images: only to members, never as anything but an image.
+
+A signed address of one file, given to a member, opens it for a while without signing in.
+"""
 
 from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404, HttpRequest, HttpResponseRedirect
+from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponseForbidden,
+    HttpResponseRedirect,
+)
 from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.http import urlencode
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from annotator.accounts import access
@@ -11,6 +23,8 @@ from annotator.labeling.models import Image
 
 # The files of a key never change, so a browser may keep them; `private` keeps proxies out.
 CACHE = "private, max-age=86400, immutable"
+FILES = {"original": "original", "display": "display.jpg", "thumbnail": "thumbnail.jpg"}
+SIGNED_FOR_S = 900
 MIME_OF = {
     "jpg": "image/jpeg",
     "jpeg": "image/jpeg",
@@ -30,7 +44,50 @@ def image_file(request: HttpRequest, key: str, name: str) -> HttpResponseBase:
     Raises:
         Http404: no such image, or the person is not a member of its project.
     """
-    image = _image(request, key)
+    signature = request.GET.get("signature")
+    if signature is None:
+        return _file_of(_image(request, key), name)
+    try:
+        _signer().unsign(f"{key}/{name}:{signature}", max_age=SIGNED_FOR_S)
+    except SignatureExpired:
+        return _refused(
+            "This address has expired. Ask the API for the image again: it has a new one."
+        )
+    except BadSignature:
+        return _refused("The signature in this address is not of this file.")
+    response = _file_of(_living(key), name)
+    # Whoever has the address may show the picture on a page of their own.
+    response["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def signed_urls(image: Image) -> dict[str, str]:
+    """Return the addresses, without the host, that open the files of an image for a while."""
+    signer = _signer()
+    addresses = {}
+    for what, name in FILES.items():
+        file = f"{image.key}/{name}"
+        query = urlencode({"signature": signer.sign(file).removeprefix(f"{file}:")})
+        addresses[what] = f"{reverse('image_file', args=[image.key, name])}?{query}"
+    return addresses
+
+
+def _signer() -> TimestampSigner:
+    return TimestampSigner(salt="file of an image")
+
+
+def _refused(why: str) -> HttpResponseBase:
+    return HttpResponseForbidden(f"{why}\n", content_type="text/plain; charset=utf-8")
+
+
+def _living(key: str) -> Image:
+    found = Image.objects.filter(key=key, deleted_at=None, project__deleted_at=None).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _file_of(image: Image, name: str) -> HttpResponseBase:
     if name == "original":
         return _answer(
             image.original_name,
@@ -53,7 +110,7 @@ def _image(request: HttpRequest, key: str) -> Image:
         user = signed_in[0]
     try:
         return access.object_for(user, Image.objects.all(), key=key)
-    except NotFound as error:
+    except (NotFound, access.ProjectArchivedError) as error:
         raise Http404 from error
 
 

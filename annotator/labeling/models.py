@@ -7,11 +7,13 @@ import hashlib
 import uuid
 
 from django.conf import settings
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
 from annotator.accounts.models import Role
+
+MOST_ANNOTATORS = 10
 
 
 class Project(models.Model):
@@ -27,10 +29,18 @@ class Project(models.Model):
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.ONE_CLASS)
     instructions = models.TextField(blank=True, help_text="Markdown")
-    annotators_per_image = models.PositiveSmallIntegerField(default=1)
+    annotators_per_image = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_ANNOTATORS)],
+        help_text="the overlap: so many people are wanted for each image",
+    )
+    is_settling = models.BooleanField(
+        default=False, help_text="the overlap was changed, and not every image's status follows yet"
+    )
     # Counters, kept in the transaction of each change: no COUNT on a hot path.
     n_images = models.PositiveIntegerField(default=0)
-    n_labelled = models.PositiveIntegerField(default=0)
+    n_labelled = models.PositiveIntegerField(default=0, help_text="images with labels enough")
+    n_labels = models.PositiveIntegerField(default=0, help_text="labels that stand, of all people")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
@@ -43,7 +53,11 @@ class Project(models.Model):
             models.CheckConstraint(
                 condition=Q(n_labelled__lte=models.F("n_images")),
                 name="no_more_labelled_than_images",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(annotators_per_image__gte=1, annotators_per_image__lte=MOST_ANNOTATORS),
+                name="one_to_ten_annotators_per_image",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -86,11 +100,17 @@ class Image(models.Model):
         OPEN = "open"
         LABELLED = "labelled"
 
+    # What is said instead of a status once an image is deleted.
+    DELETED = "deleted"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="images")
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     random_key = models.BigIntegerField(editable=False)
     sha256 = models.CharField(max_length=64)
     file_name = models.CharField(max_length=255)
+    external_id = models.CharField(
+        max_length=200, blank=True, help_text="what the sender's own system calls it"
+    )
     file_format = models.CharField(max_length=10)
     n_bytes = models.PositiveBigIntegerField()
     width = models.PositiveIntegerField()
@@ -110,7 +130,12 @@ class Image(models.Model):
                 fields=["project", "sha256"],
                 condition=Q(deleted_at__isnull=True),
                 name="same_bytes_same_image",
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["project", "external_id"],
+                condition=Q(deleted_at__isnull=True) & ~Q(external_id=""),
+                name="one_image_of_each_external_id",
+            ),
         ]
         indexes = [
             models.Index(
@@ -120,6 +145,11 @@ class Image(models.Model):
             ),
             models.Index(fields=["project", "status", "id"], name="image_by_status"),
             models.Index(fields=["project", "random_key", "status"], name="image_random_list"),
+            models.Index(
+                fields=["project", "-id"],
+                condition=Q(deleted_at__isnull=False),
+                name="image_deleted",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -160,19 +190,21 @@ class Annotation(models.Model):
     """What a person (or an import) said of an image at one moment.
 
     Rows are never changed but for ``is_current``: an edit or a withdrawal is a new row that
-    ``replaces`` the former one.
+    ``replaces`` the former one. The database refuses anything else.
     """
 
     class Action(models.TextChoices):
         LABEL = "label"
         EDIT = "edit"
         WITHDRAW = "withdraw"
+        RESTORE = "restore", "Counts again: what was deleted has been brought back"
 
     class Outcome(models.TextChoices):
         ACCEPTED = "accepted"
         LATE = "late", "Accepted after the lease had run out"
         SECOND = "second", "Kept beside the label another person gave meanwhile"
-        ORPHANED = "orphaned", "Kept although its image or class was deleted meanwhile"
+        ORPHANED = "orphaned", "Kept although its image, class or project was deleted meanwhile"
+        AFTER_REMOVAL = "after_removal", "Kept although the person was removed meanwhile"
 
     class Source(models.TextChoices):
         PERSON = "person"
@@ -184,11 +216,20 @@ class Annotation(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="annotations"
     )
     action = models.CharField(max_length=10, choices=Action.choices, default=Action.LABEL)
-    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.ACCEPTED)
+    outcome = models.CharField(max_length=15, choices=Outcome.choices, default=Outcome.ACCEPTED)
     source = models.CharField(max_length=10, choices=Source.choices, default=Source.PERSON)
     is_current = models.BooleanField(default=True)
     replaces = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="replaced_by"
+    )
+    # Of a withdrawal: the class whose deletion took the label back.
+    due_to_class = models.ForeignKey(
+        LabelClass,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
     )
     # Why the image was served: heuristic, score, position, model, draw probability.
     served = models.JSONField(default=dict)
@@ -207,6 +248,11 @@ class Annotation(models.Model):
         indexes = [
             models.Index(fields=["image"], condition=Q(is_current=True), name="annotation_current"),
             models.Index(fields=["author", "-id"], name="annotation_of_author"),
+            models.Index(
+                fields=["-id"],
+                condition=Q(outcome__in=["orphaned", "after_removal"]),
+                name="annotation_kept_unused",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -222,7 +268,7 @@ class AnnotationRegion(models.Model):
         POLYGON = "polygon"
         MASK = "mask"
 
-    annotation = models.ForeignKey(Annotation, on_delete=models.CASCADE, related_name="regions")
+    annotation = models.ForeignKey(Annotation, on_delete=models.PROTECT, related_name="regions")
     label_class = models.ForeignKey(LabelClass, on_delete=models.PROTECT, related_name="regions")
     shape = models.CharField(max_length=10, choices=Shape.choices, default=Shape.WHOLE_IMAGE)
     geometry = models.JSONField(null=True, blank=True)

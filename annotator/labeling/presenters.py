@@ -1,5 +1,6 @@
 """The JSON of projects, classes, images and annotations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.urls import reverse
@@ -19,6 +20,12 @@ def present_class(label_class: LabelClass) -> dict[str, Any]:
     }
 
 
+def present_deleted_class(label_class: LabelClass) -> dict[str, Any]:
+    """Return a class that was deleted, and when."""
+    gone = label_class.deleted_at
+    return {**present_class(label_class), "deleted_at": gone.isoformat() if gone else None}
+
+
 def present_project(project: Project, role: Role | None) -> dict[str, Any]:
     """Return a project with its classes and the asking person's role."""
     return {
@@ -29,6 +36,8 @@ def present_project(project: Project, role: Role | None) -> dict[str, Any]:
         "role": role.label.lower() if role else None,
         "n_images": project.n_images,
         "n_labelled": project.n_labelled,
+        "n_labels": project.n_labels,
+        "annotators_per_image": project.annotators_per_image,
         "created_at": project.created_at.isoformat(),
         "classes": [
             present_class(entry) for entry in project.classes.all() if entry.deleted_at is None
@@ -37,23 +46,33 @@ def present_project(project: Project, role: Role | None) -> dict[str, Any]:
     }
 
 
-def present_image(image: Image, annotation: Annotation | None) -> dict[str, Any]:
-    """Return an image with its addresses and, if it has one, its current annotation."""
+def present_image(
+    image: Image, annotation: Annotation | None, annotations: Sequence[Annotation] = ()
+) -> dict[str, Any]:
+    """Return an image with its addresses and what is said of it.
+
+    Args:
+        image: the image.
+        annotation: the earliest current annotation, if there is one.
+        annotations: the current annotations of everybody.
+    """
     return {
         "id": image.pk,
         "key": str(image.key),
+        "external_id": image.external_id or None,
         "file_name": image.file_name,
         "width": image.width,
         "height": image.height,
         "n_bytes": image.n_bytes,
         "format": image.file_format,
-        "status": image.status,
+        "status": Image.DELETED if image.deleted_at else image.status,
         "note": image.note,
         "created_at": image.created_at.isoformat(),
         "display_url": reverse("image_file", args=[image.key, "display.jpg"]),
         "thumbnail_url": reverse("image_file", args=[image.key, "thumbnail.jpg"]),
         "original_url": reverse("image_file", args=[image.key, "original"]),
         "annotation": present_annotation(annotation) if annotation else None,
+        "annotations": [present_annotation(entry) for entry in annotations],
     }
 
 
@@ -62,10 +81,12 @@ def present_annotation(annotation: Annotation) -> dict[str, Any]:
     return {
         "id": annotation.pk,
         "image_id": annotation.image_id,
+        "external_id": annotation.image.external_id or None,
         "class_ids": [region.label_class_id for region in annotation.regions.all()],
         "action": annotation.action,
         "outcome": annotation.outcome,
         "source": annotation.source,
+        "author_id": annotation.author_id,
         "author": annotation.author.shown_name,
         "served": annotation.served,
         "seconds": annotation.seconds,

@@ -6,19 +6,26 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from annotator.accounts import access
 from annotator.accounts import services as accounts
 from annotator.accounts.access import person_of
 from annotator.accounts.models import Invitation, Membership, Role
-from annotator.api.paging import NewestFirst
+from annotator.api.conditions import if_match
+from annotator.api.contract import Operation, page_of_many
+from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
+from annotator.api.views import APIView
 from annotator.events.models import Event
-from annotator.labeling import serializers, services
+from annotator.labeling import answers, restoring, serializers, services
 from annotator.labeling.models import Image, LabelClass
-from annotator.labeling.presenters import present_class, present_project
+from annotator.labeling.presenters import (
+    present_class,
+    present_deleted_class,
+    present_project,
+)
+from annotator.labeling.selectors import deleted_classes
 
 EVENTS_AT_ONCE = 200
 
@@ -38,60 +45,148 @@ def query_of(request: Request, serializer: type[StrictSerializer]) -> dict[str, 
 
 
 class ProjectsView(APIView):
-    """The projects of the person, and a way to make one."""
+    """The person's projects."""
+
+    parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ProjectOut)),
+        "post": Operation(
+            answers.ProjectOut,
+            status=201,
+            body=serializers.ProjectIn,
+            problems=("forbidden", "invalid-classes"),
+        ),
+    }
 
     def get(self, request: Request) -> Response:
         """List the person's projects, newest first."""
-        paging = NewestFirst()
-        projects = access.visible_projects(person_of(request)).prefetch_related("classes")
-        page = paging.paginate_queryset(projects, request, view=self)
-        return paging.get_paginated_response(
-            [
-                present_project(entry, access.role_in(person_of(request), entry.pk))
-                for entry in page or []
-            ]
+        person = person_of(request)
+        projects = access.visible_projects(person).prefetch_related("classes")
+        return page_of(
+            request,
+            projects,
+            lambda entry: present_project(entry, access.role_in(person, entry.pk)),
         )
 
     def post(self, request: Request) -> Response:
         """Create a project; its creator is its lead."""
         body = body_of(request, serializers.ProjectIn)
         try:
-            project = services.create_project(actor=person_of(request), **body)
+            project = services.create_project(actor=access.human_of(request), **body)
         except services.InvalidClassesError as error:
             raise Problem(422, "invalid-classes", str(error)) from error
         return Response(present_project(project, Role.LEAD), status=201)
 
 
+class ArchivedProjectsView(APIView):
+    """The archived projects a person can bring back."""
+
+    parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.ArchivedProjectOut))}
+
+    def get(self, request: Request) -> Response:
+        """List those the person leads, the newest project first."""
+        archived = access.archived_projects(person_of(request)).prefetch_related("classes")
+        return page_of(request, archived, _archived)
+
+
+def _archived(project: Any) -> dict[str, Any]:
+    return {
+        **present_project(project, Role.LEAD),
+        "archived_at": project.deleted_at.isoformat(),
+    }
+
+
 class ProjectView(APIView):
     """One project."""
 
+    contract = {
+        "get": Operation(answers.ProjectOut, role=Role.ANNOTATOR, returns=("ETag",)),
+        "patch": Operation(
+            answers.ProjectOut,
+            body=serializers.ProjectPatch,
+            role=Role.LEAD,
+            sends=("If-Match",),
+            returns=("ETag",),
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD),
+    }
+
     def get(self, request: Request, project_id: int) -> Response:
         """Show the project."""
-        project = access.project_for(person_of(request), project_id)
-        return Response(present_project(project, project.access_role))
+        return _project_answer(access.project_for(person_of(request), project_id))
 
     def patch(self, request: Request, project_id: int) -> Response:
         """Change its name or instructions."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
         changes = body_of(request, serializers.ProjectPatch)
-        services.update_project(project=project, actor=person_of(request), changes=changes)
-        return Response(present_project(project, project.access_role))
+        try:
+            services.update_project(
+                project=project,
+                actor=person_of(request),
+                changes=changes,
+                version=if_match(request),
+            )
+        except services.StaleProjectError as error:
+            raise Problem(
+                412,
+                "version-mismatch",
+                f"{error} Nothing was saved; look at what is there now, then save again.",
+                current={"name": error.current.name, "instructions": error.current.instructions},
+                version=services.version_of(error.current),
+            ) from error
+        return _project_answer(project)
 
     def delete(self, request: Request, project_id: int) -> Response:
-        """Hide it from everybody."""
+        """Archive it: hidden from everybody until a lead brings it back."""
         project = access.project_for(person_of(request), project_id, Role.LEAD)
         services.delete_project(project=project, actor=person_of(request), now=timezone.now())
         return Response(status=204)
 
 
+def _project_answer(project: Any) -> Response:
+    return Response(
+        present_project(project, project.access_role),
+        headers={"ETag": f'"{services.version_of(project)}"'},
+    )
+
+
+class ProjectRestoreView(APIView):
+    """Bringing an archived project back."""
+
+    without_body = ("post",)
+    in_steps = ("post",)
+    contract = {"post": Operation(answers.RestoredProjectOut, role=Role.LEAD)}
+
+    def post(self, request: Request, project_id: int) -> Response:
+        """Show it to its members again."""
+        project = access.archived_project_for(person_of(request), project_id)
+        n_recalled = restoring.restore_project(project=project, actor=person_of(request))
+        project.refresh_from_db()
+        shown = present_project(project, project.access_role)
+        return Response({**shown, "n_labels_recalled": n_recalled})
+
+
 class ClassesView(APIView):
     """The label set of a project."""
+
+    parameters = PAGED
+    contract = {
+        "get": Operation(page_of_many(answers.ClassOut), role=Role.ANNOTATOR),
+        "post": Operation(
+            answers.ClassOut,
+            status=201,
+            body=serializers.ClassIn,
+            role=Role.LEAD,
+            problems=("class-exists",),
+        ),
+    }
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the classes in their order."""
         project = access.project_for(person_of(request), project_id)
         living = project.classes.filter(deleted_at=None)
-        return Response({"results": [present_class(entry) for entry in living]})
+        return page_of(request, living, present_class, InTheirOrder())
 
     def post(self, request: Request, project_id: int) -> Response:
         """Add a class."""
@@ -106,6 +201,16 @@ class ClassesView(APIView):
 
 class ClassView(APIView):
     """One class."""
+
+    contract = {
+        "patch": Operation(
+            answers.ClassOut,
+            body=serializers.ClassPatch,
+            role=Role.LEAD,
+            problems=("class-exists",),
+        ),
+        "delete": Operation(answers.ClassDeletedOut, role=Role.LEAD),
+    }
 
     def patch(self, request: Request, project_id: int, class_id: int) -> Response:
         """Rename it or give it another colour, key or place."""
@@ -123,20 +228,60 @@ class ClassView(APIView):
         reopened = services.delete_class(
             label_class=found, actor=person_of(request), now=timezone.now()
         )
-        return Response({"n_images_reopened": reopened})
+        return Response({"n_images_reopened": reopened, "in_background": reopened is None})
 
 
-def _class(request: Request, project_id: int, class_id: int) -> LabelClass:
+class DeletedClassesView(APIView):
+    """The classes that were deleted."""
+
+    parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.DeletedClassOut), role=Role.LEAD)}
+
+    def get(self, request: Request, project_id: int) -> Response:
+        """List them, the newest class first."""
+        project = access.project_for(person_of(request), project_id, Role.LEAD)
+        return page_of(request, deleted_classes(project), present_deleted_class)
+
+
+class ClassRestoreView(APIView):
+    """Bringing a deleted class back."""
+
+    without_body = ("post",)
+    contract = {
+        "post": Operation(answers.RestoredClassOut, role=Role.LEAD, problems=("class-exists",)),
+    }
+
+    def post(self, request: Request, project_id: int, class_id: int) -> Response:
+        """Offer it again; its labels count again where nobody labelled the image since."""
+        found = _class(request, project_id, class_id, is_deleted=True)
+        try:
+            recalled = restoring.restore_class(label_class=found, actor=person_of(request))
+        except services.InvalidClassesError as error:
+            raise Problem(409, "class-exists", str(error)) from error
+        return Response(
+            {
+                **present_class(found),
+                "n_labels_recalled": recalled,
+                "in_background": recalled is None,
+            }
+        )
+
+
+def _class(
+    request: Request, project_id: int, class_id: int, *, is_deleted: bool = False
+) -> LabelClass:
     return access.object_for(
         person_of(request),
-        LabelClass.objects.filter(project=project_id, deleted_at=None),
+        LabelClass.objects.filter(project=project_id, deleted_at__isnull=not is_deleted),
         at_least=Role.LEAD,
         pk=class_id,
     )
 
 
-class ImageView(APIView):
-    """One image of a project."""
+class ImageDeleteView(APIView):
+    """Taking an image out of a project."""
+
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
 
     def delete(self, request: Request, project_id: int, image_id: int) -> Response:
         """Take it out of the project; its labels stay in the history."""
@@ -150,18 +295,51 @@ class ImageView(APIView):
         return Response(status=204)
 
 
+class ImageRestoreView(APIView):
+    """Bringing a deleted image back."""
+
+    without_body = ("post",)
+    contract = {
+        "post": Operation(answers.RestoredImageOut, role=Role.LEAD, problems=("image-exists",)),
+    }
+
+    def post(self, request: Request, project_id: int, image_id: int) -> Response:
+        """Put it back into the project with its labels."""
+        image = access.object_for(
+            person_of(request),
+            Image.objects.filter(project=project_id).exclude(deleted_at=None),
+            at_least=Role.LEAD,
+            pk=image_id,
+        )
+        try:
+            recalled = restoring.restore_image(image=image, actor=person_of(request))
+        except restoring.ImageExistsError as error:
+            raise Problem(409, "image-exists", str(error)) from error
+        return Response({"id": image.pk, "n_labels_recalled": recalled})
+
+
 class MembersView(APIView):
     """Who is in the project."""
+
+    parameters = PAGED
+    contract = {"get": Operation(page_of_many(answers.MemberOut), role=Role.REVIEWER)}
 
     def get(self, request: Request, project_id: int) -> Response:
         """List the members with their roles."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         members = Membership.objects.filter(project=project_id).select_related("user")
-        return Response({"results": [_member(entry) for entry in members]})
+        return page_of(request, members, _member)
 
 
 class MemberView(APIView):
     """One member."""
+
+    contract = {
+        "patch": Operation(
+            answers.MemberOut, body=serializers.MemberPatch, role=Role.LEAD, problems=("last-lead",)
+        ),
+        "delete": Operation(None, status=204, role=Role.LEAD, problems=("last-lead",)),
+    }
 
     def patch(self, request: Request, project_id: int, user_id: int) -> Response:
         """Give them another role."""
@@ -201,6 +379,7 @@ def _member(membership: Membership) -> dict[str, Any]:
         "user_id": membership.user_id,
         "username": membership.user.username,
         "name": membership.user.shown_name,
+        "is_service": membership.user.service_of_id is not None,
         "role": Role(membership.role).label.lower(),
         "since": membership.created_at.isoformat(),
     }
@@ -209,13 +388,22 @@ def _member(membership: Membership) -> dict[str, Any]:
 class InvitationsView(APIView):
     """The open invitations of a project."""
 
+    parameters = PAGED
+    secret_fields = ("url",)
+    contract = {
+        "get": Operation(page_of_many(answers.InvitationOut), role=Role.LEAD),
+        "post": Operation(
+            answers.NewInvitationOut, status=201, body=serializers.InvitationIn, role=Role.LEAD
+        ),
+    }
+
     def get(self, request: Request, project_id: int) -> Response:
         """List those that can still be used."""
         access.project_for(person_of(request), project_id, Role.LEAD)
         living = Invitation.objects.filter(
             project=project_id, revoked_at=None, uses_left__gt=0, expires_at__gt=timezone.now()
         )
-        return Response({"results": [_invitation(entry) for entry in living]})
+        return page_of(request, living, _invitation)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Create one; its link is in the answer and nowhere else."""
@@ -233,6 +421,8 @@ class InvitationsView(APIView):
 
 class InvitationView(APIView):
     """One invitation."""
+
+    contract = {"delete": Operation(None, status=204, role=Role.LEAD)}
 
     def delete(self, request: Request, project_id: int, invitation_id: int) -> Response:
         """Make its link useless."""
@@ -261,20 +451,25 @@ def _invitation(invitation: Invitation) -> dict[str, Any]:
 class EventsView(APIView):
     """The feed of everything that happened in a project."""
 
+    parameters = ("after", "limit")
+    contract = {"get": Operation(answers.EventsOut, role=Role.REVIEWER)}
+
     def get(self, request: Request, project_id: int) -> Response:
         """Return the events after an id, oldest first."""
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         after = _whole_number(request.query_params.get("after", "0"))
-        found = Event.objects.filter(project=project_id, pk__gt=after).order_by("pk")
+        limit = limit_of(request, EVENTS_AT_ONCE)
+        found = Event.objects.filter(project=project_id, pk__gt=after).select_related("actor")
         events = [
             {
                 "id": event.pk,
                 "kind": event.kind,
                 "actor": event.actor_id,
+                "actor_name": event.actor.shown_name if event.actor else None,
                 "payload": event.payload,
                 "at": event.at.isoformat(),
             }
-            for event in found[:EVENTS_AT_ONCE]
+            for event in found.order_by("pk")[:limit]
         ]
         return Response({"results": events, "after": events[-1]["id"] if events else after})
 

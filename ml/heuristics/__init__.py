@@ -17,10 +17,30 @@ from ml.heuristics import batch, committee, uncertainty
 from ml.heuristics.batch import Shortlist
 from ml.parallel import computed_once
 
-__all__ = ["DEFAULT_HEURISTIC", "HEURISTICS", "Heuristic", "ScoredBlock", "Shortlist"]
+__all__ = [
+    "DEFAULT_HEURISTIC",
+    "HEURISTICS",
+    "Heuristic",
+    "Predictions",
+    "ScoredBlock",
+    "Shortlist",
+]
 
 DROP_MASKS, DROPPED_SHARE = 3, 0.75
 Pick = Callable[[Shortlist, int, np.random.Generator], IntArray]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model outside says of some images, in place of the trained head.
+
+    Attributes:
+        kind: ``one_class`` or ``several_classes``.
+        read: reads the class probabilities of some images, (m, n_classes) float32.
+    """
+
+    kind: str
+    read: Callable[[IntArray], FloatArray]
 
 
 @dataclass
@@ -33,6 +53,8 @@ class ScoredBlock:
         head: the trained head, if there is one.
         members: heads of a committee, for the heuristics that need one.
         seed: of the round, the same for all its blocks.
+        predictions: what is asked instead of the head, about the images ``which``.
+        which: shape (n,), indices of the images for ``predictions``.
     """
 
     read: Callable[[], FloatArray]
@@ -40,6 +62,8 @@ class ScoredBlock:
     head: Head | None = None
     members: list[Head] = field(default_factory=list)
     seed: int = 0
+    predictions: Predictions | None = None
+    which: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -52,7 +76,7 @@ class ScoredBlock:
     @property
     def kind(self) -> str:
         """One class per image, or several."""
-        return self.trained_head.kind
+        return self.predictions.kind if self.predictions else self.trained_head.kind
 
     @property
     def trained_head(self) -> Head:
@@ -72,7 +96,9 @@ class ScoredBlock:
 
     @computed_once
     def probabilities(self) -> FloatArray:
-        """Calibrated class probabilities, (n, n_classes)."""
+        """Class probabilities, (n, n_classes); the head's are calibrated."""
+        if self.predictions:
+            return self.predictions.read(self.which)
         return to_probabilities(self.logits / self.trained_head.temperature, self.kind)
 
     @computed_once
@@ -91,9 +117,12 @@ class Heuristic:
     Attributes:
         name: what settings and files call it.
         needs: what its score is computed from; ``nothing`` needs no head and has no cold start.
+            All that need ``probabilities`` but those that ask the head again (``asks_head``) work
+            with the predictions of any model.
         score: images of a block to scores, or None where only embeddings count.
         pick: a shortlist to a diverse batch, or None for a plain order by score.
         shuffles: the order is drawn with chances that grow with the score.
+        asks_head: it asks the head about altered embeddings, which no stored prediction answers.
     """
 
     name: str
@@ -101,6 +130,12 @@ class Heuristic:
     score: Callable[[ScoredBlock], FloatArray] | None = None
     pick: Pick | None = None
     shuffles: bool = False
+    asks_head: bool = False
+
+    @property
+    def takes_predictions(self) -> bool:
+        """Whether the predictions of a model outside can take the place of the head."""
+        return self.needs != "committee" and not self.asks_head
 
 
 def _from_probabilities(function: Callable[[FloatArray], FloatArray]) -> Callable[..., FloatArray]:
@@ -174,7 +209,13 @@ HEURISTICS: dict[str, Heuristic] = {
         ),
         Heuristic("variation_ratio", "committee", _from_committee("variation_ratio")),
         Heuristic("bald", "committee", _from_committee("bald")),
-        Heuristic("drop_query", "probabilities", _drop_disagreement, batch.diverse_margin),
+        Heuristic(
+            "drop_query",
+            "probabilities",
+            _drop_disagreement,
+            batch.diverse_margin,
+            asks_head=True,
+        ),
         Heuristic("typiclust", "embeddings", None, batch.typiclust),
         Heuristic("k_center", "embeddings", None, batch.k_center),
         Heuristic("random", "nothing", _random),

@@ -1,10 +1,11 @@
 """Embedding new images, and taking deleted ones out of the store."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from annotator.jobs.models import Job
 from annotator.jobs.running import JobRun, YieldedError
@@ -22,6 +23,9 @@ YIELD_ALWAYS_AFTER_S = 600.0
 FIRST_RANKING_FROM = 200
 # Many small files are merged, so that a scan of the pool opens few.
 MERGE_FROM = 32
+MERGED_ROWS = 8192
+# So many rows change in one transaction: labels are written between two.
+AT_ONCE = 1000
 
 
 def run_embedding(run: JobRun) -> None:
@@ -30,11 +34,13 @@ def run_embedding(run: JobRun) -> None:
     state_of(project)
     _forget_other_backbones(run, project)
     _purge_deleted(run, project)
+    _recount(run, project)
     started = time.monotonic()
-    size = FIRST_SLICE
-    while images := list(waiting_images(project).order_by("pk")[:size]):
+    size, last = FIRST_SLICE, 0
+    # From the last one on: looking for the next slice must not read all that are embedded already.
+    while images := list(waiting_images(project).filter(pk__gt=last).order_by("pk")[:size]):
         _embed_slice(run, project, images)
-        size = SLICE
+        size, last = SLICE, images[-1].pk
         if state_of(project).n_embedded >= FIRST_RANKING_FROM and not _has_round(project):
             request_round(project=project, trigger=Round.Trigger.IMAGES)
         spent = time.monotonic() - started
@@ -70,7 +76,11 @@ def _embed_slice(run: JobRun, project: Project, images: list[Image]) -> None:
             Embedding(image_id=pk, error=reason[:300]) for pk, reason in embedded.failures.items()
         ]
         Embedding.objects.bulk_create(rows)
-        _count(project)
+        # Not counted anew: that would read all images while labels wait.
+        QueueState.objects.filter(project=project).update(
+            n_embedded=F("n_embedded") + len(rows) - len(embedded.failures),
+            n_embedding_failures=F("n_embedding_failures") + len(embedded.failures),
+        )
     run.progress(state_of(project).n_embedded, project_size(project), "embedding images")
 
 
@@ -90,24 +100,33 @@ def _register(project: Project, stored: Any) -> Segment:
     )
 
 
-def _count(project: Project) -> None:
+def _recount(run: JobRun, project: Project) -> None:
+    """Count anew, once a job and outside of the transaction that writes the figures."""
     totals = Embedding.objects.filter(image__project=project).aggregate(
         embedded=Count("pk", filter=Q(segment__isnull=False)),
         failed=Count("pk", filter=Q(segment__isnull=True)),
     )
-    QueueState.objects.filter(project=project).update(
-        n_embedded=totals["embedded"], n_embedding_failures=totals["failed"]
-    )
+    with run.step():
+        QueueState.objects.filter(project=project).update(
+            n_embedded=totals["embedded"], n_embedding_failures=totals["failed"]
+        )
 
 
 def _forget_other_backbones(run: JobRun, project: Project) -> None:
     """Drop what another backbone embedded: its vectors cannot be compared with the new ones."""
     others = Segment.objects.filter(project=project).exclude(backbone=learning.BACKBONE)
     if others.exists():
+        _delete(run, Embedding.objects.filter(segment__in=others))
+        _delete(run, Embedding.objects.filter(image__project=project, segment=None))
         with run.step():
             others.delete()
-            Embedding.objects.filter(image__project=project, segment=None).delete()
-            _count(project)
+
+
+def _delete(run: JobRun, embeddings: QuerySet[Embedding]) -> None:
+    """Delete embeddings, a few a transaction."""
+    while ids := list(embeddings.order_by("pk").values_list("pk", flat=True)[:AT_ONCE]):
+        with run.step():
+            Embedding.objects.filter(pk__in=ids).delete()
 
 
 def _purge_deleted(run: JobRun, project: Project) -> None:
@@ -120,37 +139,61 @@ def _purge_deleted(run: JobRun, project: Project) -> None:
         .distinct()
         .order_by("pk")
     )
-    with run.step():
-        gone.delete()
-        _count(project)
-    _rewrite(run, project, segments)
+    for some in _groups(segments):
+        _rewrite(run, project, some)
+    _delete(run, gone.filter(segment=None))
 
 
 def _merge_small(run: JobRun, project: Project) -> None:
     small = list(Segment.objects.filter(project=project, n_rows__lte=SLICE).order_by("pk"))
     if len(small) >= MERGE_FROM:
-        _rewrite(run, project, small)
+        for some in _groups(small):
+            _rewrite(run, project, some)
+
+
+def _groups(segments: list[Segment]) -> Iterator[list[Segment]]:
+    """Return the segments some at a time: as many rows as one file should have."""
+    group: list[Segment] = []
+    for segment in segments:
+        group.append(segment)
+        if sum(entry.n_rows for entry in group) >= MERGED_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _rewrite(run: JobRun, project: Project, segments: list[Segment]) -> None:
-    """Copy the living rows of some segments into a new one, repoint, then delete the files."""
+    """Copy the rows of living images into a new segment, repoint them, then delete the old ones.
+
+    A few rows a transaction: until the last one each embedding points into the old file or into the
+    new one, and both are there. After a crash what still points into the old ones is done again.
+    """
     places = Embedding.objects.filter(segment__in=segments).order_by("segment_id", "row")
     keep: dict[str, list[int]] = {}
     embeddings: list[Embedding] = []
-    for embedding in places.select_related("segment"):
+    for embedding in places.filter(image__deleted_at=None).select_related("segment"):
         if embedding.segment:
             keep.setdefault(embedding.segment.name, []).append(embedding.row)
             embeddings.append(embedding)
-    merged = learning.compact(keep)[0] if embeddings else None
+    if embeddings:
+        _repoint(run, project, embeddings, learning.compact(keep)[0])
+    _delete(run, places)
     with run.step():
-        if merged:
-            segment = _register(project, merged)
-            for row, embedding in enumerate(embeddings):
-                embedding.segment, embedding.row = segment, row
-            Embedding.objects.bulk_update(embeddings, ["segment", "row"], batch_size=500)
         Segment.objects.filter(pk__in=[segment.pk for segment in segments]).delete()
     for segment in segments:
         learning.remove_segment_file(segment.name)
+
+
+def _repoint(run: JobRun, project: Project, embeddings: list[Embedding], stored: Any) -> None:
+    with run.step():
+        segment = _register(project, stored)
+    for row, embedding in enumerate(embeddings):
+        embedding.segment, embedding.row = segment, row
+    for start in range(0, len(embeddings), AT_ONCE):
+        with run.step():
+            some = embeddings[start : start + AT_ONCE]
+            Embedding.objects.bulk_update(some, ["segment", "row"], batch_size=500)
 
 
 def _has_round(project: Project) -> bool:

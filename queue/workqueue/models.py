@@ -1,6 +1,7 @@
 """Who labels what next: settings, embeddings, model versions, rounds, rankings and leases."""
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -58,8 +59,16 @@ class QueueSettings(models.Model):
     lease_minutes = models.PositiveIntegerField(
         default=10, validators=[MinValueValidator(1), MaxValueValidator(1440)]
     )
+    hold_leases = models.PositiveIntegerField(
+        default=12,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="for so many lease lengths at most one person holds an image",
+    )
     training = models.CharField(max_length=10, choices=Training.choices, default=Training.HEAD)
     head = models.CharField(max_length=10, choices=Head.choices, default=Head.LOGISTIC)
+    predictions_from = models.CharField(
+        max_length=80, blank=True, help_text="an external model; empty: the model trained here"
+    )
     spread_duplicates = models.BooleanField(default=True)
     balance_classes = models.BooleanField(default=False)
     stop_at_labels = models.PositiveIntegerField(null=True, validators=[MinValueValidator(1)])
@@ -94,6 +103,16 @@ class QueueSettings(models.Model):
 
     def __str__(self) -> str:
         return f"queue of project {self.project_id}"
+
+    @property
+    def lease_length(self) -> timedelta:
+        """How long an image stays with a person who does nothing."""
+        return timedelta(minutes=self.lease_minutes)
+
+    @property
+    def longest_hold(self) -> timedelta:
+        """How long an image can stay with a person, however often they prolong the lease."""
+        return self.lease_length * self.hold_leases
 
     def n_candidates(self, n_pool: int) -> int:
         """Return how many images of such a pool the rank budget allows."""
@@ -183,6 +202,54 @@ class ModelVersion(models.Model):
         return f"model {self.number}"
 
 
+class ExternalModel(models.Model):
+    """A model outside whose predictions a tool posts, known by its name."""
+
+    project = models.ForeignKey(
+        "labeling.Project", on_delete=models.CASCADE, related_name="external_models"
+    )
+    name = models.CharField(max_length=80)
+    # The class of each number of its predictions; only ever appended to.
+    class_ids = models.JSONField()
+    n_images = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "name"], name="one_external_model_of_each_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Prediction(models.Model):
+    """What an external model says of an image; never mixed with what people say."""
+
+    external_model = models.ForeignKey(
+        ExternalModel, on_delete=models.CASCADE, related_name="predictions"
+    )
+    image = models.ForeignKey(
+        "labeling.Image", on_delete=models.CASCADE, related_name="predictions"
+    )
+    # Little-endian float32 in the order of the model's class_ids; those appended since are 0.
+    probabilities = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["external_model", "image"], name="one_prediction_per_image"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"prediction of image {self.image_id}"
+
+
 class Ranking(models.Model):
     """The immutable result of a round: which images to serve, in which order, and why."""
 
@@ -199,9 +266,15 @@ class Ranking(models.Model):
     model_version = models.ForeignKey(
         ModelVersion, on_delete=models.SET_NULL, null=True, related_name="rankings"
     )
+    external_model = models.CharField(
+        max_length=80, blank=True, help_text="whose predictions were ranked, if not our model's"
+    )
     n_pool = models.PositiveIntegerField()
     n_candidates = models.PositiveIntegerField()
     n_positions = models.PositiveIntegerField()
+    n_begun = models.PositiveIntegerField(
+        default=0, help_text="the first positions: images that some of the wanted people labelled"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -258,6 +331,7 @@ class QueueState(models.Model):
         ModelVersion, on_delete=models.SET_NULL, null=True, related_name="+"
     )
     labels_since_round = models.IntegerField(default=0)
+    predictions_since_round = models.IntegerField(default=0)
     n_embedded = models.PositiveIntegerField(default=0)
     n_embedding_failures = models.PositiveIntegerField(default=0)
     preferred_heuristic = models.CharField(
@@ -281,13 +355,14 @@ class Round(models.Model):
         BATCH = "batch", "Batch of labels complete"
         PERSON = "person", "Started by a person"
         IMAGES = "images", "New images embedded"
+        PREDICTIONS = "predictions", "New predictions of your model"
 
     project = models.ForeignKey("labeling.Project", on_delete=models.CASCADE, related_name="rounds")
     number = models.PositiveIntegerField()
     job = models.OneToOneField(
         "jobs.Job", on_delete=models.SET_NULL, null=True, related_name="round"
     )
-    trigger = models.CharField(max_length=10, choices=Trigger.choices)
+    trigger = models.CharField(max_length=12, choices=Trigger.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
@@ -356,6 +431,7 @@ class Lease(models.Model):
     """A work item: an image held by a person until a time.
 
     Leases live apart from ranks, so a lease that runs out returns the image to its old position.
+    A lease is *submitted* as long as its label stands.
     """
 
     class State(models.TextChoices):
@@ -384,10 +460,11 @@ class Lease(models.Model):
             models.UniqueConstraint(
                 fields=["image", "slot"], condition=Q(state="live"), name="one_live_lease_per_slot"
             ),
+            # Who has labelled an image does not get it again while the label stands.
             models.UniqueConstraint(
                 fields=["image", "user"],
-                condition=Q(state="live"),
-                name="one_live_lease_per_person_and_image",
+                condition=Q(state__in=["live", "submitted"]),
+                name="an_image_once_for_each_person",
             ),
         ]
         indexes = [
@@ -429,13 +506,16 @@ class Skip(models.Model):
 
 
 class Submission(models.Model):
-    """The answer given to an idempotency key: the same request again gets the same answer."""
+    """The answer given to an idempotency key: the same request again gets the same answer.
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    The database refuses to change or delete a row.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     key = models.CharField(max_length=80)
     request_hash = models.CharField(max_length=64)
     annotation = models.ForeignKey(
-        "labeling.Annotation", on_delete=models.CASCADE, null=True, related_name="submissions"
+        "labeling.Annotation", on_delete=models.PROTECT, null=True, related_name="submissions"
     )
     answer = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True)

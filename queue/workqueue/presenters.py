@@ -1,13 +1,16 @@
 """The JSON of the work queue: what the API answers and the labeling page shows."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
 
+from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
 from workqueue import selectors, stopping
+from workqueue.agreement import AGREEMENT_FROM, Agreement
 from workqueue.heuristics import CHOICES, title_of, training_cost
 from workqueue.models import (
     Lease,
@@ -29,9 +32,10 @@ def iso(moment: datetime | None) -> str | None:
 
 def present_status(project: Project, now: datetime) -> dict[str, Any]:
     """Return the state of the queue, as polled by the labeling page."""
-    state = selectors.queue_state(project)
-    settings = selectors.queue_settings(project)
+    queue = selectors.queue_of(project)
+    kept, state, settings = queue.project, queue.state, queue.settings
     newest = selectors.newest_round(project)
+    jobs = selectors.newest_jobs(project)
     return {
         "ranking": _ranking(state.ranking) if state.ranking else None,
         "model": _model(state.model_version) if state.model_version else None,
@@ -39,14 +43,21 @@ def present_status(project: Project, now: datetime) -> dict[str, Any]:
         "labels_since_round": state.labels_since_round,
         "labels_until_round": max(settings.batch_size - state.labels_since_round, 0),
         "batch_size": settings.batch_size,
-        **selectors.queue_counts(project, now),
+        "n_images": kept.n_images,
+        "n_labelled": kept.n_labelled,
+        "n_labels": kept.n_labels,
+        "annotators_per_image": kept.annotators_per_image,
+        "is_settling": kept.is_settling,
+        "n_open": kept.n_images - kept.n_labelled,
+        "n_leased": selectors.n_leased(project, now),
         "n_embedded": state.n_embedded,
         "n_embedding_failures": state.n_embedding_failures,
-        "embedding": _embedding(project),
+        "embedding": _embedding(jobs.get("embed")),
         "stop": stopping.advice(project, settings).as_json(),
         "jobs_failed": [
             {"id": job.pk, "kind": job.kind, "error": job.error}
-            for job in selectors.failed_jobs(project)
+            for job in jobs.values()
+            if job.state == Job.State.FAILED
         ],
     }
 
@@ -57,6 +68,7 @@ def _ranking(ranking: Ranking) -> dict[str, Any]:
         "kind": ranking.kind,
         "heuristic": ranking.heuristic,
         "heuristic_title": title_of(ranking.heuristic),
+        "external_model": ranking.external_model or None,
         "created_at": iso(ranking.created_at),
         "n_positions": ranking.n_positions,
         "n_candidates": ranking.n_candidates,
@@ -84,8 +96,7 @@ def _round_in_brief(round_: Round) -> dict[str, Any]:
     }
 
 
-def _embedding(project: Project) -> dict[str, Any] | None:
-    job = selectors.newest_job(project, "embed")
+def _embedding(job: Job | None) -> dict[str, Any] | None:
     if job is None:
         return None
     return {
@@ -94,6 +105,27 @@ def _embedding(project: Project) -> dict[str, Any] | None:
         "total": job.progress_total,
         "message": job.message,
         "error": job.error,
+    }
+
+
+def present_ranking(ranking: Any) -> dict[str, Any]:
+    """Return one of the rankings of a project, with whether its positions can be listed."""
+    model: ModelVersion | None = ranking.model_version
+    return {
+        **_ranking(ranking),
+        "model": {"id": model.pk, "number": model.number} if model else None,
+        "is_current": ranking.is_current,
+        "is_kept": ranking.is_kept,
+    }
+
+
+def present_own_lease(lease: Lease, now: datetime) -> dict[str, Any]:
+    """Return one lease of a person and what became of it."""
+    is_over = lease.state == Lease.State.LIVE and lease.expires_at <= now
+    return {
+        **present_lease(lease, classes_of(lease.project)),
+        "state": Lease.State.EXPIRED if is_over else lease.state,
+        "granted_at": iso(lease.granted_at),
     }
 
 
@@ -126,6 +158,7 @@ def present_why(served: dict[str, Any], classes: dict[int, LabelClass]) -> dict[
         "model": served.get("model"),
         "model_created_at": served.get("model_created_at"),
         "model_n_labels": served.get("model_n_labels"),
+        "external_model": served.get("external_model") or None,
         "top_classes": [
             {"class_id": pk, "name": classes[pk].name, "probability": probability}
             for pk, probability in tops
@@ -143,11 +176,18 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
             "Drawn at random, so that accuracy can be measured fairly. "
             "The model's guess is hidden on purpose."
         )
+    if served.get("kind") == "begun":
+        return (
+            "Somebody else has labelled this image, and this project asks several people. "
+            "The model's guess is hidden, so that your answer is your own."
+        )
     if served.get("kind") == "coverage":
         return (
             "The model knows too little to choose yet: this image is typical of a part of the "
             "collection that has no labels so far."
         )
+    if served.get("kind") == "direct":
+        return "You labelled this image outside the queue."
     if served.get("kind") != "heuristic":
         return "Not ranked yet: served in random order until the next ranking."
     place = f"Number {served['position']} of {served['n_candidates']:,} ranked images"
@@ -159,7 +199,8 @@ def _sentence(served: dict[str, Any], classes: dict[int, LabelClass], *, explore
     if len(tops) < 2:
         return f"{place} by {title_of(served['heuristic']).lower()}."
     (first, p1), (second, p2) = tops[:2]
-    return f"{place}: the model wavers between {first} ({p1:.0%}) and {second} ({p2:.0%})."
+    who = served.get("external_model") or "the model"
+    return f"{place}: {who} wavers between {first} ({p1:.0%}) and {second} ({p2:.0%})."
 
 
 def _suggestion(lease: Lease, classes: dict[int, LabelClass]) -> dict[str, Any] | None:
@@ -212,10 +253,13 @@ def present_settings(settings: QueueSettings) -> dict[str, Any]:
         "budget_value": settings.budget_value,
         "batch_size": settings.batch_size,
         "exploration_share": settings.exploration_share,
+        "annotators_per_image": settings.project.annotators_per_image,
         "lease_minutes": settings.lease_minutes,
+        "hold_leases": settings.hold_leases,
         "training": settings.training,
         "training_cost": _training_cost(settings),
         "head": settings.head,
+        "predictions_from": settings.predictions_from,
         "spread_duplicates": settings.spread_duplicates,
         "balance_classes": settings.balance_classes,
         "stop_at_labels": settings.stop_at_labels,
@@ -298,6 +342,25 @@ def _verdict(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def present_model(model: ModelVersion, in_use: int | None) -> dict[str, Any]:
+    """Return one model version with its figures.
+
+    Args:
+        model: which.
+        in_use: the id of the one in use.
+    """
+    return {
+        "id": model.pk,
+        **_model(model),
+        "training": model.training,
+        "backbone": model.backbone,
+        "class_ids": model.class_ids,
+        "sha256": model.sha256,
+        "metrics": model.metrics,
+        "is_in_use": model.pk == in_use,
+    }
+
+
 def present_round(round_: Round) -> dict[str, Any]:
     """Return one round with its figures."""
     return {
@@ -322,8 +385,14 @@ def present_round(round_: Round) -> dict[str, Any]:
     }
 
 
-def round_row(round_: Round) -> dict[str, Any]:
-    """Return a row of the table of rounds."""
+def round_row(round_: Round, in_use: int | None) -> dict[str, Any]:
+    """Return a row of the table of rounds.
+
+    Args:
+        round_: which.
+        in_use: the id of the model in use.
+    """
+    model = round_.model_version
     used = round_.settings_used
     accuracy = round_.metrics.get("accuracy")
     kind = round_.ranking.kind if round_.ranking else ""
@@ -339,6 +408,8 @@ def round_row(round_: Round) -> dict[str, Any]:
         "heuristic": title_of("coverage" if kind == "coverage" else used.get("heuristic", "")),
         "overlap": None if round_.overlap_top_100 is None else round(round_.overlap_top_100 * 100),
         "accuracy": accuracy,
+        "model": model,
+        "model_is_in_use": model is not None and model.pk == in_use,
         "note": round_.note,
         "error": round_.error,
         "finished_at": round_.finished_at,
@@ -351,6 +422,7 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
     return {
         "position": ranked.position,
         "score": None if ranked.explored else ranked.score,
+        "begun": ranked.position <= ranked.ranking.n_begun,
         "explored": ranked.explored,
         "draw_probability": ranked.draw_probability,
         "image": present_image(ranked.image, None),
@@ -362,10 +434,18 @@ def present_position(ranked: RankedImage, classes: dict[int, LabelClass]) -> dic
     }
 
 
+def present_place(ranked: RankedImage, project: Project) -> dict[str, Any]:
+    """Return where an image stands in a ranking, without the image."""
+    shown = present_position(ranked, classes_of(project))
+    del shown["image"]
+    return {"ranking": ranked.ranking.number, **shown}
+
+
 def present_holding(lease: Lease) -> dict[str, Any]:
-    """Return who holds an image until when, for a lead."""
+    """Return who holds an image since when and until when, for a lead."""
     return {
         "token": str(lease.token),
+        "user_id": lease.user_id,
         "user": lease.user.shown_name,
         "image_id": lease.image_id,
         "file_name": lease.image.file_name,
@@ -375,7 +455,63 @@ def present_holding(lease: Lease) -> dict[str, Any]:
     }
 
 
+def holders(leases: Iterable[Lease]) -> list[dict[str, Any]]:
+    """Return the leases by the person who holds them."""
+    found: dict[int, dict[str, Any]] = {}
+    for lease in leases:
+        holder = found.setdefault(lease.user_id, {"user": lease.user, "leases": []})
+        holder["leases"].append(lease)
+    return list(found.values())
+
+
+def present_change(row: Annotation, by: dict[int, str]) -> dict[str, Any]:
+    """Return one of the things said of an image, with who made it."""
+    return {
+        **present_annotation(row),
+        "by": by.get(row.pk, row.author.shown_name),
+        "is_current": row.is_current,
+        "replaces": row.replaces_id,
+        "due_to_class": row.due_to_class.name if row.due_to_class else None,
+    }
+
+
+def present_row(annotation: Annotation) -> dict[str, Any]:
+    """Return one row of the history, and whether it stands."""
+    return {
+        **present_annotation(annotation),
+        "is_current": annotation.is_current,
+        "replaces": annotation.replaces_id,
+    }
+
+
+def present_kept(annotation: Annotation) -> dict[str, Any]:
+    """Return a label that is kept and does not count, with its image and why."""
+    return {
+        **present_annotation(annotation),
+        "file_name": annotation.image.file_name,
+        "classes": [region.label_class.name for region in annotation.regions.all()],
+        "reason": annotation.get_outcome_display(),
+    }
+
+
 def present_mine(annotation: Annotation) -> dict[str, Any]:
     """Return one of the person's own labels with its image."""
     image: Image = annotation.image
     return {**present_annotation(annotation), "image": present_image(image, annotation)}
+
+
+def present_agreement(found: Agreement) -> dict[str, Any]:
+    """Return how far people agree; the shares only where there are images enough to tell."""
+    enough = found.n_images >= AGREEMENT_FROM
+    return {
+        "n_images": found.n_images,
+        "n_differ": found.n_images - found.n_unanimous,
+        "unanimous": found.n_unanimous / found.n_images if enough else None,
+        "alpha": round(found.alpha, 2) if enough and found.alpha is not None else None,
+        "is_newest": found.is_newest,
+    }
+
+
+def present_labelled(image: Image, annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """Return an image with what everybody says of it now, the earliest first."""
+    return present_image(image, annotations[0] if annotations else None, annotations)

@@ -1,7 +1,7 @@
 """Rankings as they are stored: a row a position, written before anything points to them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import connection
@@ -15,6 +15,8 @@ from workqueue.requests import state_of
 COLD_START = "typiclust"
 # Short transactions: labels are written between them.
 INSERT_AT_ONCE = 1000
+# A claim passes over those the person has labelled: more would be felt.
+BEGUN_FIRST = 1000
 COLUMNS = [
     "ranking_id", "position", "image_id", "score", "explored", "draw_probability", "top_classes",
     "is_done",
@@ -29,8 +31,14 @@ def write_ranking(
     *,
     class_ids: list[int],
     model: ModelVersion | None,
+    begun: Sequence[int] = (),
+    external_model: str = "",
 ) -> Ranking:
     """Store a ranking with all its positions.
+
+    Images that some people have labelled and more are wanted for come first: they were the best
+    ones once, and the model, which has learned from them, would put them last. They carry no guess
+    of the model, which would be the first person's answer.
 
     Args:
         run: the job that writes; each transaction makes sure that it still may.
@@ -39,7 +47,10 @@ def write_ranking(
         ranked: their order.
         class_ids: the class of each output of the head.
         model: what scored them, if anything did.
+        begun: images that were begun, in their order.
+        external_model: whose predictions scored them instead.
     """
+    first = list(begun[:BEGUN_FIRST])
     last = Ranking.objects.filter(project=config.project).order_by("-number").first()
     is_cold = ranked.heuristic == COLD_START and config.heuristic != COLD_START
     kind = Ranking.Kind.COVERAGE if is_cold else Ranking.Kind.HEURISTIC
@@ -50,11 +61,17 @@ def write_ranking(
             kind=kind,
             heuristic=Ranking.Kind.COVERAGE if is_cold else ranked.heuristic,
             model_version=model,
+            external_model=external_model,
             n_pool=len(pool),
             n_candidates=ranked.n_candidates,
-            n_positions=len(ranked.selection.order),
+            n_positions=len(first) + len(ranked.selection.order),
+            n_begun=len(first),
         )
-    rows = list(_rows(ranking, pool, ranked, class_ids))
+    rows = [
+        (ranking.pk, position, image_id, None, False, None, "[]", False)
+        for position, image_id in enumerate(first, 1)
+    ]
+    rows += _rows(ranking, pool, ranked, class_ids)
     for start in range(0, len(rows), INSERT_AT_ONCE):
         with run.step():
             _insert(rows[start : start + INSERT_AT_ONCE])
@@ -66,12 +83,13 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     selection = ranked.selection
     for index, row in enumerate(selection.order.tolist()):
+        position = ranking.n_begun + index + 1
         explored = bool(selection.explored[index])
         tops = [[class_ids[which], chance] for which, chance in ranked.top_classes.get(row, [])]
         draw = float(selection.draw_probability[index]) if explored else None
         score = ranked.scores.get(row)
         yield (
-            ranking.pk, index + 1, int(pool.image_ids[row]), score, explored, draw,
+            ranking.pk, position, int(pool.image_ids[row]), score, explored, draw,
             json.dumps(tops), False,
         )  # fmt: skip
 
@@ -98,5 +116,7 @@ def overlap_with_former(project: Project, pool: learning.Pool, ranking: Ranking)
 
 
 def _top(ranking: Ranking) -> list[int]:
-    ranked = RankedImage.objects.filter(ranking=ranking, explored=False).order_by("position")
+    ranked = RankedImage.objects.filter(
+        ranking=ranking, explored=False, position__gt=ranking.n_begun
+    ).order_by("position")
     return list(ranked.values_list("image_id", flat=True)[:100])

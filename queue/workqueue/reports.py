@@ -1,13 +1,17 @@
 """The figures of the progress page and of the metrics route."""
 
 from collections.abc import Iterable
+from statistics import median
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncDate
 
+from annotator.accounts.models import User
 from annotator.events.models import Event
 from annotator.labeling.models import Annotation, AnnotationRegion, LabelClass, Project
+from annotator.labeling.services import UNUSED
+from workqueue.agreement import AGREEMENT_FROM, OwnAgreement, agreement_of_each
 from workqueue.heuristics import title_of
 from workqueue.models import ModelVersion, QueueSettings, Ranking, Round
 
@@ -20,6 +24,8 @@ RANKING_SETTINGS = (
 RECALL_FROM = 10
 ROUNDS_SHOWN = 200
 HISTORY_SHOWN = 50
+# The median is of so many labels of a person: how fast they are now.
+SECONDS_FROM = 1000
 
 
 def metrics(project: Project) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def labels_over_time(project: Project) -> list[dict[str, Any]]:
     """Return how many labels each day gave, and the total up to it; unused ones left out."""
     days = (
         Annotation.objects.filter(image__project=project, action=Annotation.Action.LABEL)
-        .exclude(outcome=Annotation.Outcome.ORPHANED)
+        .exclude(outcome__in=UNUSED, replaced_by=None)
         .annotate(day=TruncDate("created_at"))
         .values("day")
         .annotate(n=Count("pk"))
@@ -104,8 +110,9 @@ def per_class(project: Project) -> list[dict[str, Any]]:
     """Return labels and recall of each living class."""
     counts = dict(
         AnnotationRegion.objects.filter(
+            # By its classes: by its images the database would read all labels of all projects.
+            label_class__project=project,
             annotation__is_current=True,
-            annotation__image__project=project,
             annotation__image__deleted_at=None,
         )
         .values_list("label_class")
@@ -138,17 +145,24 @@ def _class_row(
     }
 
 
+def settings_changes(project: Project) -> QuerySet[Event]:
+    """Return the changes of the queue settings, newest first."""
+    found = Event.objects.filter(project=project, kind="queue.settings_changed")
+    return found.select_related("actor").order_by("-pk")
+
+
+def settings_change(event: Event) -> dict[str, Any]:
+    """Return who changed what of the queue settings when."""
+    return {
+        "at": event.at,
+        "by": event.actor.shown_name if event.actor else None,
+        "changes": event.payload["changes"],
+    }
+
+
 def settings_history(project: Project) -> list[dict[str, Any]]:
     """Return who changed the queue settings when, newest first."""
-    found = Event.objects.filter(project=project, kind="queue.settings_changed")
-    return [
-        {
-            "at": event.at,
-            "by": event.actor.shown_name if event.actor else None,
-            "changes": event.payload["changes"],
-        }
-        for event in found.select_related("actor").order_by("-pk")[:HISTORY_SHOWN]
-    ]
+    return [settings_change(event) for event in settings_changes(project)[:HISTORY_SHOWN]]
 
 
 def next_ranking_uses(project: Project, settings: QueueSettings, ranking: Ranking | None) -> str:
@@ -167,17 +181,52 @@ def next_ranking_uses(project: Project, settings: QueueSettings, ranking: Rankin
 
 def per_person(project: Project) -> list[dict[str, Any]]:
     """Return how many images each person has labelled."""
-    counts = (
-        Annotation.objects.filter(image__project=project, is_current=True)
-        .values("author__username", "author__first_name", "author__last_name")
-        .annotate(n=Count("pk"))
-        .order_by("-n")
-    )
+    return [
+        {"name": person.shown_name, "n_labels": n_labels} for person, n_labels in _people(project)
+    ]
+
+
+def annotators(project: Project) -> list[dict[str, Any]]:
+    """Return who has labelled how much, how fast, and how often others say the same."""
+    agreement = agreement_of_each(project)
     return [
         {
-            "name": f"{row['author__first_name']} {row['author__last_name']}".strip()
-            or row["author__username"],
-            "n_labels": row["n"],
+            "user_id": person.pk,
+            "name": person.shown_name,
+            "n_labels": n_labels,
+            "median_seconds": _median_seconds(project, person),
+            **_own_agreement(agreement.get(person.pk)),
         }
-        for row in counts
+        for person, n_labels in _people(project)
     ]
+
+
+def _people(project: Project) -> list[tuple[User, int]]:
+    """Return each person with how many labels of theirs stand, those with the most first."""
+    counts = (
+        Annotation.objects.filter(image__project=project, is_current=True)
+        .values("author")
+        .annotate(n=Count("pk"))
+        .order_by("-n", "author")
+    )
+    people = User.objects.in_bulk([row["author"] for row in counts])
+    return [(people[row["author"]], row["n"]) for row in counts]
+
+
+def _median_seconds(project: Project, person: User) -> float | None:
+    """Return the time on screen of half of their newest labels; None where none was measured."""
+    newest = Annotation.objects.filter(
+        author=person, image__project=project, is_current=True, seconds__isnull=False
+    ).order_by("-pk")
+    measured = newest.values_list("seconds", flat=True)[:SECONDS_FROM]
+    seconds = [value for value in measured if value is not None]
+    return round(median(seconds), 2) if seconds else None
+
+
+def _own_agreement(found: OwnAgreement | None) -> dict[str, Any]:
+    n_images = found.n_images if found else 0
+    enough = found is not None and n_images >= AGREEMENT_FROM
+    return {
+        "n_compared": n_images,
+        "agreement": round(found.share, 3) if found and enough else None,
+    }

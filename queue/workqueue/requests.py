@@ -16,7 +16,7 @@ from workqueue.models import QueueSettings, QueueState, Replay, Round
 
 def settings_of(project: Project) -> QueueSettings:
     """Return the project's queue settings, written with the defaults at first use."""
-    settings, _ = QueueSettings.objects.get_or_create(project=project)
+    settings, _ = QueueSettings.objects.select_related("project").get_or_create(project=project)
     return settings
 
 
@@ -28,19 +28,40 @@ def state_of(project: Project) -> QueueState:
     return state
 
 
+def queue_of(project: Project) -> tuple[QueueSettings, QueueState]:
+    """Return both rows in one read; written with the defaults at first use."""
+    rows = QueueState.objects.select_related("ranking__model_version", "project__queue_settings")
+    state = rows.filter(project=project).first()
+    settings = getattr(state.project, "queue_settings", None) if state else None
+    if state is None or settings is None:
+        return settings_of(project), state_of(project)
+    return settings, state
+
+
 def request_round_if_due(*, project: Project) -> Round | None:
-    """Start a round when a batch of labels is complete and none is under way."""
-    state = state_of(project)
-    if state.labels_since_round < settings_of(project).batch_size:
+    """Start a round when a batch of labels is complete or an external model said something new.
+
+    Only if none is under way.
+    """
+    settings, state = queue_of(project)
+    if settings.predictions_from and state.predictions_since_round:
+        return request_round(project=project, trigger=Round.Trigger.PREDICTIONS)
+    if state.labels_since_round < settings.batch_size:
         return None
     return request_round(project=project, trigger=Round.Trigger.BATCH)
 
 
 @transaction.atomic
 def request_round(*, project: Project, trigger: str, actor: User | None = None) -> Round | None:
-    """Queue a round, or return None while one waits or runs: labels count for the next then."""
-    # The project's row orders two requests at the same instant; the constraint is the guard.
-    Project.objects.select_for_update().get(pk=project.pk)
+    """Queue a round, or return None while one waits or runs: labels count for the next then.
+
+    An archived project gets none.
+    """
+    # The queue's row orders two requests at the same instant; the constraint is the guard. Not the
+    # project's row: whoever counts a label holds that one and waits for this.
+    QueueState.objects.select_for_update(no_key=True).get(pk=state_of(project).pk)
+    if not Project.objects.filter(pk=project.pk, deleted_at=None).exists():
+        return None
     rounds = Round.objects.filter(project=project)
     if rounds.filter(state__in=[Round.State.QUEUED, Round.State.RUNNING]).exists():
         return None
@@ -100,9 +121,9 @@ def request_replay(
 def request_embedding(*, project_id: int) -> None:
     """Queue the embedding of a project's new images, unless that is under way."""
     with transaction.atomic():
-        Project.objects.select_for_update().get(pk=project_id)
+        project = Project.objects.select_for_update().get(pk=project_id)
         under_way = Job.objects.filter(
             kind="embed", project_id=project_id, state__in=[Job.State.QUEUED, Job.State.RUNNING]
         )
-        if not under_way.exists():
+        if project.deleted_at is None and not under_way.exists():
             jobs.enqueue(kind="embed", queue="embed", project_id=project_id, params={})

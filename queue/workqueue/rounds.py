@@ -27,15 +27,17 @@ from workqueue.models import (
     Round,
     Segment,
 )
+from workqueue.predictions import predictions_for
 from workqueue.rankings import overlap_with_former, write_ranking
 from workqueue.requests import request_embedding, request_round_if_due, settings_of, state_of
+from workqueue.sampling import frame_before
 from workqueue.training import Learned, Stopwatch, learn
 
 # So that a mistake can be looked into; each network takes some megabytes.
 NETWORKS_KEPT = 5
 SETTINGS_KEPT = [
     "heuristic", "budget_kind", "budget_value", "batch_size", "exploration_share", "training",
-    "head", "spread_duplicates", "balance_classes", "version",
+    "head", "spread_duplicates", "balance_classes", "predictions_from", "version",
 ]  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def run_round(run: JobRun) -> None:
     round_ = Round.objects.select_related("project").get(pk=run.params["round_id"])
     project = round_.project
     config = settings_of(project)
-    seen = state_of(project).labels_since_round
+    seen = state_of(project)
     watch = Stopwatch()
     Round.objects.filter(pk=round_.pk).update(
         state=Round.State.RUNNING,
@@ -54,14 +56,16 @@ def run_round(run: JobRun) -> None:
     run.progress(0, 4, "reading labels and embeddings")
     with watch.step("load"):
         _verify_segments(project)
-        labelled = learning.load_labelled(project, frame_before=_frame_before(project))
+        labelled = learning.load_labelled(project, frame_before=frame_before(project))
         pool = learning.load_pool(project)
+        begun = learning.load_begun(project)
+        predicted, lack = predictions_for(project, config, pool, labelled.class_ids)
     run.progress(1, 4, "training")
     learned = learn(run, labelled, pool, config, round_, watch)
     trained = learned.trained
     run.progress(2, 4, "ranking")
     with watch.step("rank"):
-        ranked = _rank(pool, learned, config, seed=round_.pk)
+        ranked = _rank(pool, learned, config, predicted, seed=round_.pk)
     if trained:
         with watch.step("check"):
             trained.metrics.update(_outlook(project, trained, labelled, pool))
@@ -69,7 +73,16 @@ def run_round(run: JobRun) -> None:
     run.progress(3, 4, "writing the new order")
     with watch.step("write"):
         ranking = (
-            write_ranking(run, config, pool, ranked, class_ids=labelled.class_ids, model=model)
+            write_ranking(
+                run,
+                config,
+                pool,
+                ranked,
+                class_ids=labelled.class_ids,
+                model=None if predicted else model,
+                external_model=predicted.model if predicted else "",
+                begun=begun,
+            )
             if ranked
             else None
         )
@@ -85,7 +98,7 @@ def run_round(run: JobRun) -> None:
             seconds=watch.seconds,
             metrics=trained.metrics if trained else {},
             overlap_top_100=overlap,
-            note=learned.note,
+            note=" ".join(filter(None, [learned.note, lack]))[:300],
             error="",
             model_version=model,
             ranking=ranking,
@@ -142,11 +155,6 @@ def _verify_segments(project: Project) -> None:
             request_embedding(project_id=project.pk)
 
 
-def _frame_before(project: Project) -> int:
-    last = ModelVersion.objects.filter(project=project).order_by("-number").first()
-    return int(last.metrics.get("frame_until") or 0) if last else 0
-
-
 def _outlook(
     project: Project,
     trained: learning.TrainedHead,
@@ -178,7 +186,12 @@ def _outlook(
 
 
 def _rank(
-    pool: learning.Pool, learned: Learned, config: QueueSettings, *, seed: int
+    pool: learning.Pool,
+    learned: Learned,
+    config: QueueSettings,
+    predicted: learning.Predicted | None,
+    *,
+    seed: int,
 ) -> learning.RankedPool | None:
     if not len(pool):
         return None
@@ -191,6 +204,7 @@ def _rank(
         seed=seed,
         preferred=state_of(config.project).preferred_heuristic,
         reembedded=learned.reembedded,
+        predicted=predicted,
     )
 
 
@@ -231,9 +245,14 @@ def _save_model(
         )
 
 
-def _flip(project: Project, ranking: Ranking | None, model: ModelVersion | None, seen: int) -> None:
+def _flip(
+    project: Project, ranking: Ranking | None, model: ModelVersion | None, seen: QueueState
+) -> None:
     changes: dict[str, Any] = {
-        "labels_since_round": Greatest(F("labels_since_round") - seen, 0),
+        name: Greatest(F(name) - getattr(seen, name), 0)
+        for name in ("labels_since_round", "predictions_since_round")
+    }
+    changes |= {
         "ranking": ranking,
     }
     if model:

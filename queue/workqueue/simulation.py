@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from django.utils import timezone
 
 from annotator.accounts.models import User
+from annotator.clock import database_now
 from annotator.ingest import services as ingest
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
@@ -146,7 +146,7 @@ def label_next(simulated: SimulatedProject) -> bool:
         SimulationError: an image was served whose class nobody knows.
     """
     claimed = services.claim(
-        user=simulated.user, project=simulated.project, n=1, now=timezone.now(), client="simulation"
+        user=simulated.user, project=simulated.project, n=1, now=database_now(), client="simulation"
     )
     if not claimed.leases:
         return False
@@ -159,7 +159,7 @@ def label_next(simulated: SimulatedProject) -> bool:
         key=uuid.uuid4().hex,
         lease_token=str(lease.token),
         class_ids=[simulated.truth[lease.image_id]],
-        now=timezone.now(),
+        now=database_now(),
         source=Annotation.Source.SIMULATION,
     )
     return True

@@ -44,11 +44,7 @@ class StopAdvice:
 
 def advice(project: Project, settings: QueueSettings) -> StopAdvice:
     """Look at every rule the project has."""
-    n_labelled = Project.objects.values_list("n_labelled", flat=True).get(pk=project.pk)
-    reasons = []
-    wanted = settings.stop_at_labels
-    if wanted and n_labelled >= wanted:
-        reasons.append(f"{n_labelled:,} images are labelled; {wanted:,} were wanted.")
+    reasons = _of_labels(project, settings.stop_at_labels) if settings.stop_at_labels else []
     needs_rounds = (
         settings.stop_at_rounds or settings.stop_at_accuracy or settings.stop_without_gain
     )
@@ -56,8 +52,17 @@ def advice(project: Project, settings: QueueSettings) -> StopAdvice:
         done = Round.objects.filter(project=project, state=Round.State.DONE).exclude(
             model_version=None
         )
-        reasons += _of_rounds(settings, list(done.order_by("-number")[:CHECKPOINTS]), done.count())
+        # Counted only where it is asked for: people poll this.
+        n_rounds = done.count() if settings.stop_at_rounds else 0
+        reasons += _of_rounds(settings, list(done.order_by("-number")[:CHECKPOINTS]), n_rounds)
     return StopAdvice(bool(reasons), settings.stop_is_hard, reasons)
+
+
+def _of_labels(project: Project, wanted: int) -> list[str]:
+    n_labelled = Project.objects.values_list("n_labelled", flat=True).get(pk=project.pk)
+    if n_labelled < wanted:
+        return []
+    return [f"{n_labelled:,} images are labelled; {wanted:,} were wanted."]
 
 
 def _of_rounds(settings: QueueSettings, newest: list[Round], n_rounds: int) -> list[str]:

@@ -5,15 +5,15 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_process_init
 from django.conf import settings
-from django.utils import timezone
 
+from annotator.clock import database_now
 from workqueue import housekeeping
 
 
 @shared_task(name="workqueue.housekeeping", acks_late=False)
 def keep_house() -> None:
     """Find lost work and clear old rows."""
-    housekeeping.keep_house(now=timezone.now())
+    housekeeping.keep_house(now=database_now())
 
 
 @worker_process_init.connect

@@ -15,6 +15,7 @@ import requests_lite
 from browser_kit import CLASSES, sign_in, wait_for
 from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
+from receiver_kit import Receiver
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = Path(os.environ.get("ANNOTATOR_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -42,7 +43,15 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory):
+def receiver():
+    """A server on this machine that the installation may connect to."""
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory, receiver):
     folder = tmp_path_factory.mktemp("installation")
     port = free_port()
     output = folder / "output.txt"
@@ -51,7 +60,11 @@ def installation(tmp_path_factory):
             [sys.executable, str(ROOT / "bin" / "run"), "--port", str(port), "--data", str(folder)],
             stdout=written,
             stderr=subprocess.STDOUT,
-            env={k: v for k, v in os.environ.items() if not k.startswith("ANNOTATOR_")},
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("ANNOTATOR_")},
+                "ANNOTATOR_OUTBOUND_ALLOW": "127.0.0.1",
+                "ANNOTATOR_OUTBOUND_PORTS": f"443,{receiver.port}",
+            },
         )
     try:
         deadline = time.monotonic() + 120

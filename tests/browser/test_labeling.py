@@ -186,6 +186,30 @@ def test_labels_given_offline_survive_a_closed_tab_and_arrive_once(
     assert n_labelled(api, project) == 4
 
 
+def test_twenty_labels_the_server_did_not_take_survive_a_closed_tab_and_arrive_once(
+    context, label_page, api, project, truth, installation
+):
+    context.route("**/queue/submit/", lambda route: route.abort())
+    n = 19  # and the last one, after which no other image comes
+    given = label_right(label_page, truth, n)
+    last = shown(label_page)
+    label_page.wait_for_timeout(HUMAN_MS)
+    label_page.keyboard.press(str(CLASSES.index(truth[last]) + 1))
+    wait_for(lambda: label_page.evaluate(KEPT) == n + 1)
+    assert n_labelled(api, project) == 0
+    label_page.close()
+    context.unroute("**/queue/submit/")
+
+    again = context.new_page()
+    again.goto(f"{installation.address}/projects/{project['id']}/label/")
+
+    wait_for(lambda: n_labelled(api, project) == n + 1)
+    again.wait_for_timeout(500)
+    mine = api("GET", f"projects/{project['id']}/annotations/mine/")["results"]
+    in_order = [entry["image"]["file_name"] for entry in reversed(mine)]
+    assert in_order == [*given, last]
+
+
 def test_an_expired_login_loses_nothing(context, label_page, api, project, truth, installation):
     label_right(label_page, truth)
     wait_for(lambda: n_labelled(api, project) == 1)

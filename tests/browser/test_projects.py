@@ -78,7 +78,7 @@ def test_what_people_need_is_inside_the_screen(page, project, installation, api,
     for path, needed in (
         (f"/projects/{project['id']}/people/", "text=Remove"),
         (f"/projects/{project['id']}/progress/", ".table-stacks .badge"),
-        ("/account/", "text=Revoke"),
+        ("/account/", "button:text-is('Revoke')"),
         ("/", "[data-theme-toggle]"),
     ):
         page.goto(installation.address + path)

@@ -8,7 +8,7 @@ const status = (ranking) => ({ ranking: ranking && { number: ranking }, model: n
 const settled = () => new Promise((done) => setTimeout(done, 5));
 const signedOut = () => Object.assign(new Error("sign in"), { status: 401, needsLogin: true });
 
-function setUp({ answers = [], statuses = [], unsent = [] } = {}) {
+function setUp({ answers = [], prolonged = [], statuses = [], unsent = [] } = {}) {
   const asked = [];
   const heard = [];
   const released = [];
@@ -28,12 +28,13 @@ function setUp({ answers = [], statuses = [], unsent = [] } = {}) {
         asked.push({ n, ...options });
         return give(answers);
       },
+      prolong: async () => give(prolonged),
       status: async () => give(statuses),
       release: async (token) => void released.push(token),
       releaseOnLeave: (tokens) => released.push(...tokens),
     },
   });
-  for (const name of ["arrived", "nothing", "status", "ranking", "lost", "login"]) {
+  for (const name of ["arrived", "nothing", "status", "ranking", "lost", "login", "closed"]) {
     feed.addEventListener(name, (event) => heard.push([name, event.detail]));
   }
   const said = (name) => heard.filter((entry) => entry[0] === name).map((entry) => entry[1]);
@@ -97,19 +98,79 @@ test("an empty queue says why and is asked again only when something changed", a
   assert.deepEqual(said("arrived"), [true]);
 });
 
-test("a lost lease is told for the image on the screen; others are replaced quietly", async () => {
+test("when an image ahead was lost another takes its place, quietly", async () => {
   const { feed, buffer, said } = setUp({
     answers: [
       { leases: [lease("a"), lease("b")], empty: null, status: status(1) },
-      { leases: [lease("c")], empty: null, status: status(1) },
+      { leases: [lease("a"), lease("c")], empty: null, status: status(1) },
     ],
+    prolonged: [{ leases: [lease("a")] }],
   });
   await feed.topUp();
 
   await feed.keepAlive();
 
-  assert.equal(said("lost").length, 1);
+  assert.deepEqual(said("lost"), []);
   assert.deepEqual(buffer.tokens, ["a", "c"]);
+});
+
+test("a person who lost the image on the screen gets nothing more before they do something", async () => {
+  const { feed, buffer, asked, said, released } = setUp({
+    answers: [
+      { leases: [lease("a"), lease("b"), lease("c")], empty: null, status: status(1) },
+      { leases: [lease("d")], empty: null, status: status(2) },
+    ],
+    prolonged: [{ leases: [lease("b")] }],
+    statuses: [{ ...status(2), n_held_by_you: 1 }],
+  });
+  await feed.topUp();
+
+  await feed.poll();
+  await feed.keepAlive();
+  await settled();
+
+  assert.equal(said("lost").length, 1);
+  assert.deepEqual(buffer.tokens, ["a"]);
+  assert.deepEqual(released, ["b"]);
+  assert.equal(asked.length, 1);
+  buffer.finishCurrent();
+  await feed.topUpIfShort();
+  assert.deepEqual(buffer.tokens, ["d"]);
+});
+
+test("released by a lead, the image on the screen is told lost within one poll", async () => {
+  const { feed, said } = setUp({
+    answers: [{ leases: [lease("a"), lease("b")], empty: null, status: status(1) }],
+    prolonged: [{ leases: [] }],
+    statuses: [{ ...status(1), n_held_by_you: 2 }, { ...status(1), n_held_by_you: 0 }],
+  });
+  await feed.topUp();
+
+  await feed.poll();
+  assert.equal(said("lost").length, 0);
+  await feed.poll();
+
+  assert.equal(said("lost").length, 1);
+});
+
+test("a project that is closed to the person says so once, and goes on when it is open again", async () => {
+  const gone = Object.assign(new Error("The project is archived."), { status: 410 });
+  const { feed, buffer, said } = setUp({
+    answers: [
+      { leases: [lease("a")], empty: null, status: status(1) },
+      { leases: [lease("b")], empty: null, status: status(1) },
+    ],
+    statuses: [gone, gone, status(1)],
+  });
+  await feed.topUp();
+
+  await feed.poll();
+  await feed.poll();
+  assert.deepEqual(said("closed"), [{ reason: "closed", sentence: "The project is archived." }]);
+  assert.equal(buffer.size, 0);
+  await feed.poll();
+
+  assert.deepEqual(buffer.tokens, ["b"]);
 });
 
 test("an ended session is noticed without giving a label, and its return too", async () => {
@@ -164,12 +225,13 @@ test("an image that comes after the last one was labelled meanwhile is shown", a
   assert.deepEqual(arrived, [true]);
 });
 
-test("an image that a prolonging claim brings to an empty screen is shown", async () => {
+test("an image that comes to a screen that is empty after prolonging is shown", async () => {
   const { feed, buffer, said } = setUp({
     answers: [
       { leases: [lease("a")], empty: null, status: status(1) },
       { leases: [lease("b")], empty: null, status: status(1) },
     ],
+    prolonged: [{ leases: [] }],
   });
   await feed.topUp();
 

@@ -23,7 +23,7 @@ beforeEach(() => {
 
 /** A session with a real buffer, history, prefetch and outbox; screen, feed and server are recorded. */
 async function setUp({ kind = "one_class", leases = [lease(1), lease(2), lease(3)], load = async () => ({}), ...server } = {}) {
-  const screen = recorder(["showImage", "showLoading", "showBroken", "showEmpty", "showProblem", "toast"]);
+  const screen = recorder(["showImage", "showLoading", "showBroken", "showEmpty", "showProblem", "showPassing", "toast"]);
   const panel = { chosen: [], choose: (ids) => (panel.chosen = ids), toggle: (id) => panel.chosen.push(id), flash: () => {} };
   const submitted = [];
   const buffer = new QueueBuffer();
@@ -64,7 +64,7 @@ async function setUp({ kind = "one_class", leases = [lease(1), lease(2), lease(3
   await session.start();
   await settled();
   const shown = () => screen.calls.filter(([name]) => name === "showImage").map(([, image]) => image.id);
-  return { session, screen, panel, buffer, submitted, shown };
+  return { session, screen, panel, buffer, feed, submitted, shown };
 }
 
 function recorder(names) {
@@ -180,6 +180,34 @@ test("looking back and choosing another class changes that label and nothing els
 
   assert.deepEqual(edits, [[101, [8]]]);
   assert.equal(submitted.length, 1);
+});
+
+test("a label a reviewer changed meanwhile is said with both, and the next press is for theirs", async () => {
+  const edits = [];
+  const current = { id: 300, class_ids: [9], author: "Anna" };
+  const stale = Object.assign(new Error("changed"), { status: 412, body: { current, by: "Rita" } });
+  const { session, screen, panel } = await setUp({
+    edit: async (annotation, classIds) => {
+      edits.push([annotation, classIds]);
+      if (edits.length === 1) throw stale;
+      return { annotation: { id: 500 } };
+    },
+  });
+  panel.namesOf = (ids) => ids.map((id) => `class ${id}`).join(", ");
+  session.choose(7);
+  await settled();
+  session.previous();
+  await settled();
+
+  session.choose(8, later());
+  await settled();
+
+  const [text] = screen.calls.filter(([name]) => name === "showPassing").map(([, words]) => words);
+  assert.equal(text, "Rita changed this label to class 9 meanwhile. Press it again to make it class 8.");
+  assert.deepEqual(panel.chosen, [9]);
+  session.choose(8, later());
+  await settled();
+  assert.deepEqual(edits, [[101, [8]], [300, [8]]]);
 });
 
 test("nobody labels in the name of somebody else who signed in meanwhile", async () => {
@@ -307,4 +335,28 @@ test("a skip that somebody else's work has overtaken is said, and the next undo 
   await settled();
 
   assert.equal(shown().at(-1), 1);
+});
+
+test("a label kept after its person was removed is delivered, and the person is told", async () => {
+  const message = "You were removed from this project meanwhile.";
+  const { session, screen } = await setUp({
+    send: async () => ({ annotation: { id: 1, outcome: "after_removal" }, message, status: null }),
+  });
+
+  session.choose(7);
+  await settled();
+
+  assert.deepEqual(screen.calls.filter(([name]) => name === "showProblem"), [["showProblem", message]]);
+});
+
+test("when the project is closed nothing can be labelled any more", async () => {
+  const { session, screen, submitted, feed, buffer } = await setUp();
+
+  buffer.clear();
+  feed.dispatchEvent(new CustomEvent("closed", { detail: { reason: "closed", sentence: "Archived." } }));
+  session.choose(7, later());
+  await settled();
+
+  assert.deepEqual(submitted, []);
+  assert.deepEqual(screen.calls.at(-1), ["showEmpty", { reason: "closed", sentence: "Archived." }]);
 });

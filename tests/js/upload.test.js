@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { addressesOf, sentenceOf } from "../../static/js/upload/addresses.js";
 import { filesBelow, isZip, pathOf, readableSize } from "../../static/js/upload/folder.js";
 import { fullTable, problemLines, withoutLine } from "../../static/js/upload/report.js";
+import { outcomeOf } from "../../static/js/upload/send_image.js";
 import { UploadQueue } from "../../static/js/upload/upload_queue.js";
 
 const file = (name, size = 10) => ({ name, size, type: "" });
@@ -28,6 +30,14 @@ test("every file is sent once, some at a time, and counted by its answer", async
 
   assert.equal(most, 3);
   assert.deepEqual([counts.added, counts.duplicate, counts.done, counts.sent], [4, 1, 5, 50]);
+});
+
+test("the answer to one file says what became of it", () => {
+  const answer = { created: [], duplicates: [], rejected: [] };
+
+  assert.deepEqual(outcomeOf({ ...answer, created: [{ id: 1 }] }), { result: "added", reason: "" });
+  assert.deepEqual(outcomeOf({ ...answer, duplicates: [{ id: 1, detail: "here as a" }] }), { result: "duplicate", reason: "here as a" });
+  assert.deepEqual(outcomeOf({ ...answer, rejected: [{ name: "b", detail: "no picture" }] }), { result: "refused", reason: "no picture" });
 });
 
 test("a broken connection is tried again until it works", async () => {
@@ -158,4 +168,17 @@ test("the full table holds every file sent and every file of the zips", () => {
     "photos.zip,day/2.jpg,duplicate,here",
     "",
   ].join("\r\n"));
+});
+
+test("web addresses are taken one a line, without blank lines and space around them", () => {
+  assert.deepEqual(addressesOf("  https://a.example/1.jpg \r\n\n https://b.example/x y.png\n"), ["https://a.example/1.jpg", "https://b.example/x y.png"]);
+  assert.deepEqual(addressesOf(" \n "), []);
+});
+
+test("the sentence of a fetch says how far it is and what became of the addresses", () => {
+  const state = { state: "running", n_entries: 9, n_added: 2, n_duplicates: 1, n_refused: 0, error: "" };
+
+  assert.equal(sentenceOf(state), "Fetching 3 of 9: 2 added, 1 here already.");
+  assert.equal(sentenceOf({ ...state, state: "done", n_refused: 6 }), "Finished: 2 added, 1 here already, 6 refused.");
+  assert.equal(sentenceOf({ ...state, state: "failed", error: "No room." }), "Stopped: 2 added, 1 here already. No room.");
 });

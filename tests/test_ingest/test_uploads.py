@@ -57,12 +57,20 @@ def test_each_file_of_an_upload_gets_an_answer_of_its_own(lead_client):
         ("empty.png", b""),
     )
 
-    results = answer.json()["results"]
-    assert [entry["result"] for entry in results] == ["added", "duplicate", "refused", "refused"]
-    assert [entry["code"] for entry in results] == ["", "duplicate", "not-an-image", "empty-file"]
+    answer = answer.json()
+    image = Image.objects.get()
+    assert sorted(answer) == ["created", "duplicates", "rejected"]
+    assert [(entry["index"], entry["id"]) for entry in answer["created"]] == [(0, image.pk)]
+    (duplicate,) = answer["duplicates"]
+    assert (duplicate["index"], duplicate["id"]) == (1, image.pk)
+    assert duplicate["detail"] == "The same picture is here as “good.png”."
+    assert [(entry["index"], entry["name"], entry["code"]) for entry in answer["rejected"]] == [
+        (2, "bad.jpg", "not-an-image"),
+        (3, "empty.png", "empty-file"),
+    ]
+    assert all(entry["detail"] for entry in answer["rejected"])
     project.refresh_from_db()
     assert project.n_images == 1
-    image = Image.objects.get()
     assert image.sha256 == hashlib.sha256(picture()).hexdigest()
     assert image.random_key == Image.random_key_of(image.key)
     for name in (image.original_name, image.display_name, image.thumbnail_name):
@@ -146,7 +154,7 @@ def test_the_uploader_learns_what_is_here_already(lead_client):
 
 def test_image_files_are_served_to_members_only_and_never_as_pages(lead_client, client_of, client):
     project, lead = lead_client
-    image = send(lead, project, ("a.png", picture())).json()["results"][0]["image"]
+    (image,) = send(lead, project, ("a.png", picture())).json()["created"]
 
     shown = lead.get(image["display_url"])
     original = lead.get(image["original_url"])
@@ -162,14 +170,13 @@ def test_image_files_are_served_to_members_only_and_never_as_pages(lead_client, 
 
 def test_a_deleted_image_is_gone_from_the_list_and_may_come_again(lead_client):
     project, client = lead_client
-    image = send(client, project, ("a.png", picture())).json()["results"][0]["image"]
+    (image,) = send(client, project, ("a.png", picture())).json()["created"]
 
     gone = client.delete(reverse("api:image", args=[project.pk, image["id"]]))
 
     assert gone.status_code == 204
     assert client.get(reverse("api:images", args=[project.pk])).json()["results"] == []
-    again = send(client, project, ("a.png", picture())).json()["results"][0]
-    assert again["result"] == "added"
+    assert len(send(client, project, ("a.png", picture())).json()["created"]) == 1
     project.refresh_from_db()
     assert project.n_images == 1
 

@@ -1,6 +1,8 @@
 import json
+import shutil
 import threading
 
+import pytest
 from kombu import Connection
 from kombu.transport.filesystem import Empty
 
@@ -53,3 +55,23 @@ def test_a_message_being_written_is_not_seen(tmp_path):
     assert whole.suffix == ".msg"
     assert channel._size("bells") == 1
     assert channel._get("bells") == {"n": 1}
+
+
+def test_a_broker_whose_folder_is_lost_takes_messages_again(tmp_path):
+    folder = tmp_path / "messages"
+    folder.mkdir()
+    options = {
+        "data_folder_in": str(folder),
+        "data_folder_out": str(folder),
+        "control_folder": str(tmp_path / "control"),
+    }
+    with Connection("embedded://", transport_options=options) as connection:
+        bells = connection.SimpleQueue("bells")
+        bells.put({"n": 1})
+        shutil.rmtree(tmp_path)
+
+        with pytest.raises(Empty):
+            bells.get(block=False)
+        bells.put({"n": 2})
+
+        assert bells.get(timeout=5).payload == {"n": 2}

@@ -146,6 +146,40 @@ def test_undo_withdraws_the_label_and_gives_the_image_back_to_the_person():
         )
 
 
+def test_an_undo_takes_the_image_over_from_another_tab_of_the_same_person():
+    project = make_project()
+    make_ranking(project, make_images(project, 1))
+    user = make_member(project)
+    (first,) = claim(user, project, client="one", now=now() - HOUR)
+    claim(user, project, client="two")
+    given = submit(user, project, first)
+
+    again = services.undo(
+        user=user, project=project, annotation_id=given.answer["annotation"], now=now()
+    )
+
+    assert list(Lease.objects.filter(state=Lease.State.LIVE)) == [again]
+
+
+def test_an_undo_is_refused_while_somebody_else_has_the_image_and_the_label_stays():
+    project = make_project()
+    make_ranking(project, make_images(project, 1))
+    first, second = make_member(project), make_member(project)
+    (lease,) = claim(first, project, now=now() - HOUR)
+    (held,) = claim(second, project)
+    given = submit(first, project, lease)
+    undo = partial(
+        services.undo, user=first, project=project, annotation_id=given.answer["annotation"]
+    )
+
+    with pytest.raises(services.UndoRefusedError, match="Somebody else has"):
+        undo(now=now())
+
+    assert Annotation.objects.get(is_current=True).pk == given.answer["annotation"]
+    assert list(Lease.objects.filter(state=Lease.State.LIVE)) == [held]
+    assert undo(now=now() + HOUR).user == first
+
+
 def test_only_the_last_twenty_labels_can_be_undone():
     project = make_project()
     make_images(project, 21)
@@ -212,6 +246,23 @@ def test_a_skip_is_not_taken_back_when_somebody_else_has_or_labelled_the_image()
         services.unskip_one(**asked, now=now())
 
 
+def test_a_skip_taken_back_takes_the_image_over_from_another_tab_of_the_same_person():
+    project = make_project()
+    make_images(project, 1)
+    user = make_member(project)
+    (forgotten,) = claim(user, project, client="one", now=now() - 2 * HOUR)
+    (other_tab,) = claim(user, project, client="other")
+    asked = {"user": user, "project": project, "lease_token": str(forgotten.token)}
+    services.skip(**asked, reason="unsure")
+
+    again = services.unskip_one(**asked, now=now(), client="one")
+
+    assert again.image == forgotten.image
+    other_tab.refresh_from_db()
+    assert other_tab.state == Lease.State.RELEASED
+    assert claim(user, project, client="one") == [again]
+
+
 def test_an_empty_queue_says_why():
     project = make_project()
     user, other = make_member(project), make_member(project)
@@ -225,6 +276,27 @@ def test_an_empty_queue_says_why():
     assert waiting.next_free_at == lease.expires_at
     submit(other, project, lease)
     assert selectors.why_empty(project, user, now()).reason == "done"
+
+
+def test_an_empty_queue_says_why_though_the_last_lease_of_others_ends_that_very_moment():
+    project = make_project()
+    user, other = make_member(project), make_member(project)
+    make_images(project, 1)
+    (lease,) = claim(other, project)
+    released = []
+
+    def release_once_leases_were_read(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if "workqueue_lease" in sql and not released:
+            released.append(lease)
+            services.release(user=other, project=project, lease_token=str(lease.token))
+        return result
+
+    with connection.execute_wrapper(release_once_leases_were_read):
+        empty = selectors.why_empty(project, user, now())
+
+    assert released
+    assert empty.reason == "leased"
 
 
 def test_a_full_batch_starts_one_round_and_labels_meanwhile_count_for_the_next():

@@ -164,6 +164,10 @@ ROUTES = [
     ("get", "settings_history", Role.REVIEWER),
     ("get", "ranking", Role.REVIEWER),
     ("get", "leases", Role.LEAD),
+    ("post", "release_person", Role.LEAD),
+    ("get", "predictions", Role.REVIEWER),
+    ("put", "predictions", Role.LEAD),
+    ("get", "external_models", Role.ANNOTATOR),
     ("get", "rounds", Role.ANNOTATOR),
     ("post", "rounds", Role.LEAD),
     ("get", "metrics", Role.ANNOTATOR),
@@ -182,6 +186,8 @@ ROUTES = [
     ("post", "known", Role.LEAD),
     ("post", "uploads", Role.LEAD),
     ("get", "imports", Role.LEAD),
+    ("get", "webhooks", Role.LEAD),
+    ("post", "webhooks", Role.LEAD),
 ]
 
 

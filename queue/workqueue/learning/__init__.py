@@ -22,8 +22,9 @@ from workqueue.learning.heads import (
     save_head,
     train,
 )
-from workqueue.learning.labels import LabelledSet, Pool, load_labelled, load_pool
+from workqueue.learning.labels import LabelledSet, Pool, load_begun, load_labelled, load_pool
 from workqueue.learning.ordering import RankedPool, Reembedded, rank_pool
+from workqueue.learning.predictions import Predicted, load_predicted
 from workqueue.learning.replaying import (
     BakeOff,
     TooFewLabelsError,
@@ -33,9 +34,11 @@ from workqueue.learning.replaying import (
 )
 from workqueue.learning.store import (
     BACKBONE,
+    BackboneUnavailableError,
     EmbeddedSlice,
     TornSegmentError,
     compact,
+    embed_built_in_picture,
     embed_images,
     embed_paths,
     remove_segment_file,
@@ -46,12 +49,14 @@ from workqueue.learning.store import (
 
 __all__ = [
     "BACKBONE",
+    "BackboneUnavailableError",
     "BakeOff",
     "EmbeddedSlice",
     "FineTuningError",
     "LabelledSet",
     "NotEnoughLabelsError",
     "Pool",
+    "Predicted",
     "RankedPool",
     "Reembedded",
     "TooFewLabelsError",
@@ -61,6 +66,7 @@ __all__ = [
     "bake_off",
     "compact",
     "drop_networks",
+    "embed_built_in_picture",
     "embed_candidates",
     "embed_images",
     "embed_labelled",
@@ -70,9 +76,11 @@ __all__ = [
     "fine_tune",
     "forecast_of",
     "former_head",
+    "load_begun",
     "load_head",
     "load_labelled",
     "load_pool",
+    "load_predicted",
     "rank_pool",
     "remove_segment_file",
     "remove_stray_segments",

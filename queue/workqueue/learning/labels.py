@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
+from annotator.labeling.majority import majority
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from ml import embedding_store
 from ml.arrays import BoolArray, FloatArray, IntArray
 from ml.embedding_store import Places
 from ml.ranking import LabelledView
 from ml.replay import class_counts
-from workqueue.models import Embedding, Segment, Skip
+from workqueue.models import Embedding, Segment
+from workqueue.sampling import KEEPS, first_gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,7 @@ class LabelledSet:
 
 
 def load_pool(project: Project) -> Pool:
-    """Read which images are open and where their embeddings are."""
+    """Read which images nobody has labelled and where their embeddings are."""
     rows = (
         Embedding.objects.filter(
             image__project=project,
@@ -75,6 +77,7 @@ def load_pool(project: Project) -> Pool:
     )
     # Straight into an array: a million rows as Python objects would take half a gigabyte.
     found: IntArray = np.fromiter(rows.iterator(chunk_size=10_000), dtype=np.dtype((np.int64, 4)))
+    found = found[~np.isin(found[:, 0], load_begun(project))]
     segments = dict(Segment.objects.filter(project=project).values_list("pk", "name"))
     numbers = np.array(sorted(segments), dtype=np.int64)
     return Pool(
@@ -88,10 +91,32 @@ def load_pool(project: Project) -> Pool:
     )
 
 
+def load_begun(project: Project) -> list[int]:
+    """Return the open images that some people have labelled and more are wanted for.
+
+    In the order in which they were begun: it is the order of the rankings they were served from.
+    """
+    if not has_begun_images(project):
+        return []
+    standing = Annotation.objects.filter(
+        image__project=project,
+        image__status=Image.Status.OPEN,
+        image__deleted_at=None,
+        is_current=True,
+    )
+    return list(dict.fromkeys(standing.order_by("pk").values_list("image_id", flat=True)))
+
+
+def has_begun_images(project: Project) -> bool:
+    """Return whether an open image can have labels."""
+    project.refresh_from_db(fields=["annotators_per_image", "is_settling"])
+    return project.annotators_per_image > 1 or project.is_settling
+
+
 def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
     """Read the labels that count: current ones, of living images and living classes.
 
-    Where two people's labels stand for one image the earlier one counts.
+    Where several people's labels stand for one image their majority counts.
 
     Args:
         project: whose labels.
@@ -111,9 +136,7 @@ def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
     places = (
         Embedding.objects.filter(image__in=usable, segment__isnull=False)
         if len(usable) < 500
-        else Embedding.objects.filter(
-            image__project=project, image__status=Image.Status.LABELLED, segment__isnull=False
-        )
+        else _embeddings_of_labelled(project)
     )
     found = [
         row
@@ -141,25 +164,34 @@ def load_labelled(project: Project, *, frame_before: int) -> LabelledSet:
     )
 
 
+def _embeddings_of_labelled(project: Project) -> QuerySet[Embedding]:
+    embeddings = Embedding.objects.filter(image__project=project, segment__isnull=False)
+    if not has_begun_images(project):
+        return embeddings.filter(image__status=Image.Status.LABELLED)
+    standing = Annotation.objects.filter(image=OuterRef("image"), is_current=True)
+    return embeddings.filter(Exists(standing))
+
+
 def _labels_by_image(project: Project) -> dict[int, list[int]]:
-    """Return image id -> class ids of its earliest current annotation."""
+    """Return image id -> the class ids that its labels give it together."""
     current = Annotation.objects.filter(
         image__project=project, image__deleted_at=None, is_current=True
     )
-    first: dict[int, int] = {}
-    for pk, image_id in current.order_by("pk").values_list("pk", "image_id"):
-        first.setdefault(image_id, pk)
-    chosen = set(first.values())
-    classes: dict[int, list[int]] = {pk: [] for pk in chosen}
+    image_of = dict(current.order_by("pk").values_list("pk", "image_id"))
+    classes: dict[int, list[int]] = {pk: [] for pk in image_of}
     regions = AnnotationRegion.objects.filter(
         annotation__image__project=project,
         annotation__is_current=True,
         shape=AnnotationRegion.Shape.WHOLE_IMAGE,
     )
     for annotation_id, class_id in regions.values_list("annotation_id", "label_class_id"):
-        if annotation_id in chosen:
+        if annotation_id in classes:
             classes[annotation_id].append(class_id)
-    return {image_id: classes[pk] for image_id, pk in first.items()}
+    said: dict[int, list[list[int]]] = {}
+    for pk, image_id in image_of.items():
+        said.setdefault(image_id, []).append(classes[pk])
+    several = project.kind == Project.Kind.SEVERAL_CLASSES
+    return {image_id: majority(labels, several=several) for image_id, labels in said.items()}
 
 
 def _targets(labels: list[list[int]], class_ids: list[int], *, several: bool) -> Any:
@@ -177,32 +209,17 @@ def _random_sample(
 ) -> tuple[BoolArray, int]:
     """Return which labelled images are a random sample, and the newest image it stands for.
 
-    The project's random list orders all images by a hash. The images before the first one that is
-    still open are a uniform sample of the collection, whoever chose them. New images open gaps in
-    that prefix; until the exploration share has closed them, the sample of the images that were
-    there before is used, and the page says so.
+    New images open gaps in the beginning of the random list; until the exploration share has closed
+    them, the sample of the images that were there before is used, and the page says so. See
+    `workqueue.sampling`.
     """
     newest = (
         Image.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True).first()
     )
-    of_all = random_keys < _first_gap(project, newest or 0)
+    of_all = random_keys < first_gap(project, newest or 0)
     if not frame_before or frame_before == newest:
         return of_all, newest or 0
-    of_old = (random_keys < _first_gap(project, frame_before)) & (image_ids <= frame_before)
-    if of_all.sum() >= 0.8 * of_old.sum():
+    of_old = (random_keys < first_gap(project, frame_before)) & (image_ids <= frame_before)
+    if of_all.sum() >= KEEPS * of_old.sum():
         return of_all, newest or 0
     return of_old, frame_before
-
-
-def _first_gap(project: Project, newest: int) -> int:
-    skipped = Exists(Skip.objects.filter(image=OuterRef("pk")))
-    gap = (
-        Image.objects.filter(
-            project=project, status=Image.Status.OPEN, deleted_at=None, pk__lte=newest
-        )
-        .filter(~skipped)
-        .order_by("random_key")
-        .values_list("random_key", flat=True)
-        .first()
-    )
-    return 2**62 if gap is None else gap

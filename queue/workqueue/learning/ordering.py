@@ -8,11 +8,12 @@ import numpy as np
 from ml import policy, training
 from ml.arrays import FloatArray, IntArray
 from ml.heads import Head
-from ml.heuristics import HEURISTICS
-from ml.ranking import Candidates, Ranker, RankingConfig, top_classes
+from ml.heuristics import HEURISTICS, Predictions
+from ml.ranking import Candidates, Ranker, RankingConfig, likeliest, top_classes
 from ml.selection import Selection, mix_exploration
 from workqueue.learning.heads import TrainedHead, head_config
 from workqueue.learning.labels import LabelledSet, Pool
+from workqueue.learning.predictions import Predicted
 from workqueue.models import QueueSettings
 
 N_TOP_CLASSES = 5
@@ -48,6 +49,7 @@ def rank_pool(
     seed: int,
     preferred: str = "",
     reembedded: Reembedded | None = None,
+    predicted: Predicted | None = None,
 ) -> RankedPool:
     """Order the candidates the rank budget allows, mixed with the exploration share.
 
@@ -61,13 +63,21 @@ def rank_pool(
         preferred: what a replay found best, for the heuristic ``auto``.
         reembedded: the candidates, when a fine-tuned network has embedded them; ``labelled`` then
             holds its embeddings too.
+        predicted: what an external model says, to be asked instead of the head; images it says
+            nothing of follow in random order.
     """
     candidates = reembedded.rows if reembedded else candidate_rows(pool, config, seed)
+    if predicted:
+        candidates = predicted.among(candidates)
     counts = labelled.class_counts
     name = policy.heuristic_now(
-        config.heuristic, counts, batch_size=config.batch_size, preferred=preferred or None
+        config.heuristic,
+        counts,
+        batch_size=config.batch_size,
+        preferred=preferred or None,
+        has_predictions=predicted is not None,
     )
-    if trained is None and HEURISTICS[name].needs not in {"nothing", "embeddings"}:
+    if not (trained or predicted) and HEURISTICS[name].needs not in {"nothing", "embeddings"}:
         name = policy.COLD_START
     head = trained.head if trained else None
     ranker = Ranker(
@@ -87,6 +97,7 @@ def rank_pool(
         else Candidates(
             gather=lambda which: pool.vectors(candidates[which]),
             tie_order=_tie_order(name, pool, candidates),
+            predictions=_predictions(predicted, candidates),
         ),
         labelled.view,
         n_positions=n_positions,
@@ -105,7 +116,9 @@ def rank_pool(
         heuristic=name,
         selection=selection,
         scores={row: score for row, score in scores.items() if not np.isnan(score)},
-        top_classes=_top_classes(head, pool, selection.order, reembedded),
+        top_classes=_said_by(predicted, selection.order)
+        if predicted
+        else _top_classes(head, pool, selection.order, reembedded),
         n_candidates=len(candidates),
     )
 
@@ -123,6 +136,18 @@ def _committee(name: str, labelled: LabelledSet, config: QueueSettings, seed: in
             config=head_config(config),
         )
     )
+
+
+def _predictions(predicted: Predicted | None, candidates: IntArray) -> Predictions | None:
+    if predicted is None:
+        return None
+    table = predicted.of(candidates)
+    return Predictions(predicted.kind, lambda which: table[which])
+
+
+def _said_by(predicted: Predicted, rows: IntArray) -> dict[int, Any]:
+    known = predicted.among(rows)
+    return dict(zip(known.tolist(), likeliest(predicted.of(known), N_TOP_CLASSES), strict=True))
 
 
 def _tie_order(name: str, pool: Pool, candidates: IntArray) -> IntArray:

@@ -9,9 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, default_storage
+from PIL import Image as PILImage
 
 from annotator.labeling.models import Image
 from ml import backbones, embedding_store, embeddings
@@ -19,6 +21,7 @@ from workqueue.models import Segment
 
 BACKBONE = settings.BACKBONE
 TornSegmentError = embedding_store.TornSegmentError
+BackboneUnavailableError = backbones.BackboneUnavailableError
 
 
 def warm_up() -> None:
@@ -71,6 +74,22 @@ def embed_paths(paths: Sequence[Path]) -> tuple[Any, list[int]]:
     """
     embedded = embeddings.embed_files(list(paths), backbone(), threads=settings.THREADS)
     return embedded.vectors, [int(index) for index in embedded.kept]
+
+
+def embed_built_in_picture() -> int:
+    """Embed a picture drawn on the spot and return the length of its embedding.
+
+    Raises:
+        BackboneUnavailableError: the backbone cannot be loaded or gives nothing to work with.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        PILImage.linear_gradient("L").save(picture)
+        vectors, _ = embed_paths([picture])
+    expected = (1, backbones.BACKBONES[BACKBONE].dim)
+    if vectors.shape != expected or not np.isfinite(vectors).all() or not vectors.any():
+        raise BackboneUnavailableError(f"{BACKBONE} gives no usable embedding.")
+    return int(vectors.shape[1])
 
 
 def local_file(name: str, folder: Path) -> Path:

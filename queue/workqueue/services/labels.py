@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,18 +15,25 @@ from django.db.models.functions import Greatest
 from annotator.accounts.models import User
 from annotator.events import services as events
 from annotator.labeling import services as labeling
+from annotator.labeling.hooks import Recalled, Withdrawn
 from annotator.labeling.models import Annotation, Image, Project
 from workqueue.models import Lease, QueueState, RankedImage, Round, Submission
 from workqueue.requests import request_round_if_due, state_of
-from workqueue.services.leases import finish, grant, lease_of
+from workqueue.services.leases import end_leases_of, finish, grant, has_room_beside, lease_of
 from workqueue.services.transactions import retried_on_collision
 
 UNDO_DEPTH = 20
+# Why the image of a label outside the queue was served: it was not.
+DIRECT = {"kind": "direct"}
 AT_ONCE = 500
 
 
 class KeyReusedError(Exception):
     """The idempotency key was used for another request."""
+
+
+class ImageGoneError(Exception):
+    """The image was deleted, or its project archived."""
 
 
 class UndoRefusedError(Exception):
@@ -51,10 +59,12 @@ def submit(
     now: datetime,
     seconds: float | None = None,
     source: str = Annotation.Source.PERSON,
+    was_removed: bool = False,
 ) -> Submitted:
     """Keep a label, exactly once per key, and start a round when the batch is complete.
 
-    A label that comes after its lease ran out is kept as well; the answer's outcome says so.
+    A label that comes after its lease ran out is kept as well, or after its image, class or project
+    was deleted, or after the person was removed (``was_removed``); the answer's outcome says so.
 
     Raises:
         KeyReusedError: the key stands for another request.
@@ -69,22 +79,25 @@ def submit(
         return Submitted(known.answer, replayed=True)
     lease = lease_of(user, project, lease_token)
     labeling.check_classes(project, class_ids)
-    image = Image.objects.select_for_update().select_related("project").get(pk=lease.image_id)
-    is_new = image.status == Image.Status.OPEN
+    image = _locked(lease.image_id)
     annotation = labeling.record_annotation(
         image=image,
         author=user,
         class_ids=class_ids,
         source=source,
-        is_late=_is_late(lease, now),
+        is_late=_is_late(lease, image, now),
+        was_removed=was_removed,
         served=lease.served,
         seconds=seconds,
     )
-    counted = is_new and image.status == Image.Status.LABELLED
-    state = _count_label(project, +1 if counted else 0)
-    finish(lease, Lease.State.SUBMITTED)
-    # A label of a deleted class answers nothing: the image keeps its place.
-    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
+    if annotation.is_current:
+        if lease.state != Lease.State.LIVE:
+            # Another tab of the person may hold the image by now, or have labelled it.
+            end_leases_of(image, user)
+        finish(lease, Lease.State.SUBMITTED)
+    elif lease.state == Lease.State.LIVE:
+        finish(lease, Lease.State.RELEASED)
+    _follow(project, image, annotation)
     answer = {
         "annotation": annotation.pk,
         "image": image.pk,
@@ -96,25 +109,107 @@ def submit(
     Submission.objects.create(
         user=user, key=key, request_hash=request_hash, annotation=annotation, answer=answer
     )
-    events.record(
-        kind="annotation.created",
-        project_id=project.pk,
-        actor_id=user.pk,
-        payload={
-            key: answer[key] for key in ("annotation", "image", "class_ids", "action", "outcome")
-        },
-    )
-    request_round_if_due(project=project)
+    _tell(project, annotation, class_ids)
     return Submitted(answer, replayed=False)
 
 
-def _is_late(lease: Lease, now: datetime) -> bool:
-    """Return whether the person's time was over, or somebody else has the image by now.
+@retried_on_collision
+def label_image(
+    *,
+    user: User,
+    project: Project,
+    image_id: int,
+    class_ids: Sequence[int],
+    now: datetime,
+    seconds: float | None = None,
+) -> Annotation:
+    """Keep what a person says of an image the queue did not serve to them.
+
+    It is a label like any other: what the person holds of the image is answered with it, their
+    former label is replaced, and who else has the image keeps it, as after a late label.
+
+    Raises:
+        ImageGoneError: the image was deleted, or its project archived.
+        InvalidClassesError: the classes do not fit the project, or one was deleted.
+    """
+    lease = (
+        Lease.objects.select_for_update()
+        .filter(image=image_id, user=user, state__in=[Lease.State.LIVE, Lease.State.SUBMITTED])
+        .first()
+    )
+    labeling.refuse_deleted(labeling.check_classes(project, class_ids))
+    image = _locked(image_id)
+    if image.deleted_at or image.project.deleted_at:
+        raise ImageGoneError("The image was deleted meanwhile.")
+    if lease is None:
+        is_late = not has_room_beside(image, user.pk)
+    else:
+        is_late = lease.state == Lease.State.LIVE and _is_late(lease, image, now)
+    annotation = labeling.record_annotation(
+        image=image,
+        author=user,
+        class_ids=class_ids,
+        is_late=is_late,
+        served=lease.served if lease else DIRECT,
+        seconds=seconds,
+    )
+    # Who has labelled an image has a lease that says so: the database gives them no other.
+    finish(lease or _lease_of_direct(image, user, now), Lease.State.SUBMITTED)
+    _follow(project, image, annotation)
+    _tell(project, annotation, class_ids)
+    return annotation
+
+
+def _lease_of_direct(image: Image, user: User, now: datetime) -> Lease:
+    return Lease.objects.create(
+        image=image,
+        project_id=image.project_id,
+        user=user,
+        state=Lease.State.SUBMITTED,
+        served=DIRECT,
+        granted_at=now,
+        expires_at=now,
+    )
+
+
+def _locked(image_id: int) -> Image:
+    images = Image.objects.select_for_update(of=("self",), no_key=True)
+    return images.select_related("project").get(pk=image_id)
+
+
+def _follow(project: Project, image: Image, annotation: Annotation) -> None:
+    """Let the counters and the ranking follow a label that was just kept."""
+    is_new = annotation.is_current and annotation.action == Annotation.Action.LABEL
+    counted = is_new and annotation.outcome != Annotation.Outcome.SECOND
+    state = _count_label(project, +1 if counted else 0)
+    # As long as an image lacks labels it keeps its place; one of a deleted class answers nothing.
+    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
+
+
+def _tell(project: Project, annotation: Annotation, class_ids: Sequence[int]) -> None:
+    events.record(
+        kind="annotation.created",
+        project_id=project.pk,
+        actor_id=annotation.author_id,
+        payload={
+            "annotation": annotation.pk,
+            "image": annotation.image_id,
+            "class_ids": list(class_ids),
+            "action": annotation.action,
+            "outcome": annotation.outcome,
+        },
+    )
+    request_round_if_due(project=project)
+
+
+def _is_late(lease: Lease, image: Image, now: datetime) -> bool:
+    """Return whether the person's time was over, or others have the image in their place by now.
 
     A lease the person's own tab has just given back (to follow a new ranking) is not late.
     """
-    others = Lease.objects.filter(image=lease.image_id, state=Lease.State.LIVE)
-    return lease.expires_at <= now or others.exclude(user=lease.user_id).exists()
+    if lease.expires_at <= now:
+        return True
+    return lease.state != Lease.State.LIVE and not has_room_beside(image, lease.user_id)
 
 
 def _hash(body: dict[str, Any]) -> str:
@@ -128,7 +223,8 @@ def undo(
     """Take back one of the person's last labels and give them the image again.
 
     Raises:
-        UndoRefusedError: it is not among their last labels, or was replaced meanwhile.
+        UndoRefusedError: it is not among their last labels, was replaced meanwhile, or others
+            have the image in their place.
     """
     repeated = _lease_of_undone(user, project, annotation_id, now)
     if repeated:
@@ -144,14 +240,17 @@ def undo(
         )
     annotation = Annotation.objects.get(pk=annotation_id)
     image = labeling.withdraw_annotation(annotation=annotation, actor=user)
-    reopened = image.status == Image.Status.OPEN
-    state = _count_label(project, -1 if reopened else 0)
-    _set_done(state, image.pk, done=False)
+    is_open = image.status == Image.Status.OPEN
+    state = _count_label(project, -1 if is_open else 0)
+    _set_done(state, image.pk, done=not is_open)
     if image.deleted_at is not None:
         raise UndoRefusedError("The image was deleted meanwhile; its label stays in the history.")
-    Lease.objects.filter(image=image, state=Lease.State.LIVE, expires_at__lte=now).update(
-        state=Lease.State.EXPIRED
-    )
+    live = Lease.objects.filter(image=image, state=Lease.State.LIVE)
+    live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
+    if not has_room_beside(image, user.pk):
+        raise UndoRefusedError("Somebody else has this image on the screen now; your label stays.")
+    # Another tab of the same person may hold it.
+    end_leases_of(image, user)
     return grant(
         image=image, project=project, user=user, client=client, served=annotation.served, now=now
     )
@@ -188,29 +287,79 @@ def edit(*, annotation: Annotation, actor: User, class_ids: Sequence[int]) -> An
     return edited
 
 
-def take_back(project_id: int, image_ids: Sequence[int]) -> None:
-    """Serve images again whose only class was deleted, at their old places in the ranking.
+def take_back(project_id: int, withdrawn: Sequence[Withdrawn]) -> None:
+    """Serve images again that lost labels with a class, at their old places in the ranking.
 
-    Called in the transaction that reopens them. Labels the last round has learned from do not count
-    towards the next one, so only younger ones are taken off the counter.
+    Called in each transaction that withdraws some. Labels the last round has learned from do not
+    count towards the next one, so only younger ones are taken off the counter.
     """
     state = state_of(Project.objects.get(pk=project_id))
     learned = [Round.State.RUNNING, Round.State.DONE]
     last = Round.objects.filter(project=project_id, state__in=learned).order_by("-number").first()
     counted = Annotation.objects.filter(
-        action=Annotation.Action.LABEL,
+        action__in=[Annotation.Action.LABEL, Annotation.Action.RESTORE],
         outcome__in=[Annotation.Outcome.ACCEPTED, Annotation.Outcome.LATE],
     )
     if last and last.started_at:
         counted = counted.filter(created_at__gte=last.started_at)
     n_counted = 0
-    for start in range(0, len(image_ids), AT_ONCE):
-        some = image_ids[start : start + AT_ONCE]
-        n_counted += counted.filter(image__in=some).values("image").distinct().count()
-        RankedImage.objects.filter(ranking=state.ranking_id, image__in=some).update(is_done=False)
+    for start in range(0, len(withdrawn), AT_ONCE):
+        some = {lost.image_id: lost for lost in withdrawn[start : start + AT_ONCE]}
+        _end_submitted(some)
+        young: dict[int, set[int]] = defaultdict(set)
+        for image_id, author_id in counted.filter(image__in=some).values_list("image", "author"):
+            young[image_id].add(author_id)
+        n_counted += sum(min(some[pk].n_counted, len(authors)) for pk, authors in young.items())
+        lacking = [lost.image_id for lost in some.values() if lost.is_short]
+        RankedImage.objects.filter(ranking=state.ranking_id, image__in=lacking).update(
+            is_done=False
+        )
     QueueState.objects.filter(pk=state.pk).update(
         labels_since_round=Greatest(F("labels_since_round") - n_counted, 0)
     )
+
+
+def count_again(project_id: int, recalled: Sequence[Recalled]) -> None:
+    """Let the queue follow labels that count again; the next round learns from them.
+
+    Images with labels enough are out of it, and nobody holds an image they have labelled. Called in
+    the transaction that brings the labels back.
+    """
+    project = Project.objects.get(pk=project_id)
+    state = _count_label(project, sum(back.n_counted for back in recalled))
+    for is_done in (True, False):
+        some = [back.image_id for back in recalled if back.has_enough == is_done]
+        if some and state.ranking_id:
+            RankedImage.objects.filter(ranking=state.ranking_id, image__in=some).update(
+                is_done=is_done
+            )
+    _answered_again({back.image_id: back for back in recalled})
+    request_round_if_due(project=project)
+
+
+def _answered_again(recalled: Mapping[int, Recalled]) -> None:
+    """Let the last lease of each whose label stands again be the answered one, as it was."""
+    leases = Lease.objects.filter(image__in=recalled).order_by("pk")
+    theirs = [
+        (pk, (image_id, user_id), state)
+        for pk, image_id, user_id, state in leases.values_list("pk", "image", "user", "state")
+        if user_id in recalled[image_id].authors
+    ]
+    held = [pk for pk, _, state in theirs if state == Lease.State.LIVE]
+    over = {whose: pk for pk, whose, state in theirs if state != Lease.State.LIVE}
+    Lease.objects.filter(pk__in=held).update(state=Lease.State.RELEASED)
+    Lease.objects.filter(pk__in=over.values()).update(state=Lease.State.SUBMITTED)
+
+
+def _end_submitted(withdrawn: Mapping[int, Withdrawn]) -> None:
+    """Let those whose labels do not stand any more have the images again."""
+    submitted = Lease.objects.filter(image__in=withdrawn, state=Lease.State.SUBMITTED)
+    over = [
+        pk
+        for pk, image_id, user_id in submitted.values_list("pk", "image", "user")
+        if user_id in withdrawn[image_id].authors
+    ]
+    Lease.objects.filter(pk__in=over).update(state=Lease.State.RELEASED)
 
 
 def _set_done(state: QueueState, image_id: int, *, done: bool) -> None:

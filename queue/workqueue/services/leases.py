@@ -1,21 +1,40 @@
 """Who holds which image: claim, prolong, release."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
+from itertools import count
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import (
+    Aggregate,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+)
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Power
 
 from annotator.accounts.models import User
-from annotator.labeling.models import Image, Project
+from annotator.events import services as events
+from annotator.labeling.models import Annotation, Image, Project
 from workqueue import stopping
 from workqueue.models import Lease, QueueSettings, QueueState, RankedImage, Ranking, Skip
-from workqueue.requests import settings_of, state_of
+from workqueue.requests import queue_of, settings_of
 from workqueue.services.transactions import retried_on_collision
 
 MAX_CLAIM = 20
+BEGUN = "begun"
+_BIT_OF_SLOT = Power(Value(2), F("slot"), output_field=IntegerField())
 
 
 class LeaseUnknownError(Exception):
@@ -46,6 +65,8 @@ def claim(
 ) -> Claimed:
     """Give the person the ``n`` best free images, the ones this client holds already first.
 
+    Those are prolonged, up to the longest hold; with ``n=0`` nothing else is done.
+
     Args:
         user: who labels.
         project: where.
@@ -56,70 +77,174 @@ def claim(
             after a new ranking.
         keep: lease tokens that ``fresh`` leaves alone.
     """
-    settings = settings_of(project)
-    until = now + timedelta(minutes=settings.lease_minutes)
+    settings, state = _queue_for_claim(project)
+    until = now + settings.lease_length
     live = Lease.objects.filter(project=project, state=Lease.State.LIVE)
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
     mine = live.filter(user=user, client=client)
-    # What was labelled or deleted meanwhile need not be shown any more.
-    mine.exclude(image__status=Image.Status.OPEN, image__deleted_at=None).update(
-        state=Lease.State.RELEASED
-    )
-    if fresh:
-        mine.exclude(token__in=list(keep)).update(state=Lease.State.RELEASED)
-    mine.update(expires_at=until)
-    held = list(mine.select_related("image").order_by("pk"))
+    held = _prolong(mine, settings, now, keep if fresh else None)
     wanted = min(n, MAX_CLAIM) - len(held)
     if wanted > 0:
-        state = state_of(project)
         is_closed = settings.stop_is_hard and stopping.advice(project, settings).closes_queue
-        free = [] if is_closed else _best_free(project, settings, state, user, wanted)
+        choose = partial(_best_free, settings, state, user, wanted)
+        free = [] if is_closed else _surely_free(settings.project, choose)
         granted = [
             Lease(
-                image=image,
+                image=place.image,
                 project=project,
                 user=user,
                 client=client,
-                served=served,
+                slot=place.slot,
+                served=place.served,
                 granted_at=now,
                 expires_at=until,
             )
-            for image, served in free
+            for place in free
         ]
         held += Lease.objects.bulk_create(granted)
     return Claimed(held)
 
 
-def _best_free(
-    project: Project, settings: QueueSettings, state: QueueState, user: User, n: int
-) -> list[tuple[Image, dict[str, Any]]]:
-    found = _best_ranked(state.ranking, user, n) if state.ranking else []
+def _queue_for_claim(project: Project) -> tuple[QueueSettings, QueueState]:
+    """Return the settings, and with them the overlap, and the pointers, as they are now."""
+    settings, state = queue_of(project)
+    if _shares_images(settings.project) and connection.features.has_select_for_update:
+        # One claim of the project at a time, as on SQLite: of several people who want the same
+        # image each must see which places the others took.
+        QueueSettings.objects.select_for_update(no_key=True).get(pk=settings.pk)
+        return queue_of(project)
+    return settings, state
+
+
+def _prolong(
+    mine: QuerySet[Lease], settings: QueueSettings, now: datetime, keep: Collection[str] | None
+) -> list[Lease]:
+    """Prolong what a client holds and return it, but for what need not be shown any more.
+
+    Args:
+        mine: the client's live leases.
+        settings: say how long a lease is, and for how long it can be held.
+        now: the time of the claim.
+        keep: the tokens of those that stay, or None for all.
+    """
+    locked = mine.select_for_update(of=("self",)).select_related("image").order_by("pk")
+    held: list[Lease] = []
+    over: list[Lease] = []
+    for lease in locked:
+        # What was labelled or deleted meanwhile is shown to nobody.
+        is_open = lease.image.status == Image.Status.OPEN and lease.image.deleted_at is None
+        stays = keep is None or str(lease.token) in keep
+        (held if is_open and stays else over).append(lease)
+    if over:
+        mine.filter(pk__in=[lease.pk for lease in over]).update(state=Lease.State.RELEASED)
+    by_end: dict[datetime, list[int]] = {}
+    for lease in held:
+        lease.expires_at = _end(lease, settings, now)
+        by_end.setdefault(lease.expires_at, []).append(lease.pk)
+    # One statement, but for those that near the longest hold.
+    for end, leases in by_end.items():
+        mine.filter(pk__in=leases).update(expires_at=end)
+    return held
+
+
+def _end(lease: Lease, settings: QueueSettings, now: datetime) -> datetime:
+    """Return when a lease ends that is prolonged now: a whole length, within the longest hold."""
+    last = max(lease.granted_at + settings.longest_hold, lease.expires_at)
+    return min(now + settings.lease_length, last)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A free place of an image: its overlap is how many places an image has."""
+
+    image: Image
+    slot: int
+    served: dict[str, Any]
+
+
+def _shares_images(project: Project) -> bool:
+    """Return whether an image may be with several people, or have labels and still be open."""
+    return project.annotators_per_image > 1 or project.is_settling
+
+
+def _surely_free(project: Project, choose: Callable[[], list[_Place]]) -> list[_Place]:
+    """Choose until nothing that was chosen has been leased meanwhile.
+
+    PostgreSQL chooses among what was free when the query began, and locks it afterwards: another
+    claim may have leased an image and committed in between. The lock of the image, which every
+    claim takes, makes the second look final. Where people share images, claims do not meet.
+    """
+    while True:
+        free = choose()
+        may_collide = connection.features.has_select_for_update_skip_locked
+        if not free or not may_collide or _shares_images(project):
+            return free
+        chosen = [place.image.pk for place in free]
+        if not Lease.objects.filter(image__in=chosen, state=Lease.State.LIVE).exists():
+            return free
+
+
+def _best_free(settings: QueueSettings, state: QueueState, user: User, n: int) -> list[_Place]:
+    project = settings.project
+    found = _best_ranked(project, state.ranking, user, n) if state.ranking else []
     if len(found) < n:
-        taken = [image.pk for image, _ in found]
+        taken = [place.image.pk for place in found]
         order = "pk" if settings.heuristic == QueueSettings.Heuristic.NONE else "random_key"
-        rest = _skip_locked(
+        rest = _free_for(
+            user,
+            project,
             Image.objects.filter(project=project, status=Image.Status.OPEN, deleted_at=None)
             .exclude(pk__in=taken)
-            .filter(~_leased("pk"), ~_skipped("pk", user))
-            .order_by(order)
+            .order_by(order),
+            "pk",
         )
-        found += [(image, {"kind": "unranked"}) for image in rest[: n - len(found)]]
+        found += [
+            _Place(image, _lowest_free(image), {"kind": "unranked"})
+            for image in rest[: n - len(found)]
+        ]
     return found
 
 
-def _best_ranked(ranking: Ranking, user: User, n: int) -> list[tuple[Image, dict[str, Any]]]:
-    free = _skip_locked(
+def _best_ranked(project: Project, ranking: Ranking, user: User, n: int) -> list[_Place]:
+    free = _free_for(
+        user,
+        project,
         RankedImage.objects.filter(
             ranking=ranking,
             is_done=False,
             image__status=Image.Status.OPEN,
             image__deleted_at=None,
         )
-        .filter(~_leased("image"), ~_skipped("image", user))
         .select_related("image")
-        .order_by("position")
+        .order_by("position"),
+        "image",
     )
-    return [(ranked.image, why_served(ranking, ranked)) for ranked in free[:n]]
+    return [
+        _Place(ranked.image, _lowest_free(ranked), why_served(ranking, ranked))
+        for ranked in free[:n]
+    ]
+
+
+def _free_for(user: User, project: Project, rows: QuerySet[Any], image: str) -> QuerySet[Any]:
+    """Return the rows whose image has a free place that the person may take.
+
+    Args:
+        user: who asks.
+        project: whose images these are, with its present overlap.
+        rows: images, or what names them.
+        image: where a row names its image.
+    """
+    if not _shares_images(project):
+        free = rows.filter(~_leased(image), ~_skipped(image, user))
+        return _skip_locked(free, "self" if image == "pk" else image)
+    live = Lease.objects.filter(image=OuterRef(image), state=Lease.State.LIVE)
+    shared: QuerySet[Any] = (
+        rows.filter(~_had(image, user), ~_skipped(image, user))
+        .annotate(taken_slots=_of_image(live, Sum(_BIT_OF_SLOT)))
+        .alias(n_taken=_n_taken(image))
+        .filter(n_taken__lt=project.annotators_per_image)
+    )
+    return shared
 
 
 def _leased(image: str) -> Exists:
@@ -130,23 +255,55 @@ def _skipped(image: str, user: User) -> Exists:
     return Exists(Skip.objects.filter(image=OuterRef(image), user=user))
 
 
-def _skip_locked(rows: QuerySet[Any]) -> QuerySet[Any]:
-    # On SQLite the IMMEDIATE transaction already lets one claim in at a time.
+def _had(image: str, user: User) -> Q:
+    """Hold where the person has labelled the image, or has it now."""
+    standing = Annotation.objects.filter(image=OuterRef(image), author=user, is_current=True)
+    # The sum keeps SQLite from looking through all leases of the person for each image.
+    leases = Lease.objects.filter(
+        image=OuterRef(image), state__in=[Lease.State.LIVE, Lease.State.SUBMITTED]
+    ).alias(holder=F("user_id") + 0)
+    return Q(Exists(standing)) | Q(Exists(leases.filter(holder=user.pk)))
+
+
+def _n_taken(image: str) -> Combinable:
+    """Return how many places of the image are taken: by labels, and by those who hold it."""
+    live = Lease.objects.filter(image=OuterRef(image), state=Lease.State.LIVE)
+    standing = Annotation.objects.filter(image=OuterRef(image), is_current=True)
+    return _of_image(live, Count("pk")) + _of_image(standing, Count("pk"))
+
+
+def _of_image(rows: QuerySet[Any], figure: Aggregate) -> Coalesce:
+    """Return a figure of those rows that belong to the image, 0 when there are none."""
+    grouped = rows.order_by().values("image").annotate(figure=figure).values("figure")
+    return Coalesce(Subquery(grouped, output_field=IntegerField()), 0)
+
+
+def _lowest_free(row: Any) -> int:
+    """Return the lowest slot that is not among those taken, each of which is one bit."""
+    taken = int(getattr(row, "taken_slots", 0))
+    return next(slot for slot in count() if not taken >> slot & 1)
+
+
+def _skip_locked(rows: QuerySet[Any], image: str) -> QuerySet[Any]:
+    # On SQLite the IMMEDIATE transaction already lets one claim in at a time. Ranked or not, the
+    # lock is the image's: two claims that lease the same images in another order would deadlock.
+    # No key: a ranking that is being written refers to the images, and must not hide them.
     if connection.features.has_select_for_update_skip_locked:
-        return rows.select_for_update(skip_locked=True, of=("self",))
+        return rows.select_for_update(skip_locked=True, no_key=True, of=(image,))
     return rows
 
 
 def why_served(ranking: Ranking, ranked: RankedImage) -> dict[str, Any]:
     """Return what is remembered of why an image was served, with the lease and the label."""
     model = ranking.model_version
+    begun = ranked.position <= ranking.n_begun
     return {
-        "kind": ranking.kind,
+        "kind": BEGUN if begun else ranking.kind,
         "ranking": ranking.number,
         "heuristic": ranking.heuristic,
         "score": ranked.score,
-        "position": ranked.position,
-        "n_positions": ranking.n_positions,
+        "position": ranked.position if begun else ranked.position - ranking.n_begun,
+        "n_positions": ranking.n_begun if begun else ranking.n_positions - ranking.n_begun,
         "n_candidates": ranking.n_candidates,
         "n_pool": ranking.n_pool,
         "explored": ranked.explored,
@@ -155,6 +312,7 @@ def why_served(ranking: Ranking, ranked: RankedImage) -> dict[str, Any]:
         "model": model.number if model else None,
         "model_created_at": model.created_at.isoformat() if model else None,
         "model_n_labels": model.n_labels if model else None,
+        "external_model": ranking.external_model,
     }
 
 
@@ -179,6 +337,25 @@ def finish(lease: Lease, final: str) -> None:
     Lease.objects.filter(pk=lease.pk).update(state=final)
 
 
+def has_room_beside(image: Image, user_id: int) -> bool:
+    """Return whether the image has a place for the person beside those who hold it now.
+
+    The caller has locked the image. Where nobody else holds it there always is.
+    """
+    others = Lease.objects.filter(image=image, state=Lease.State.LIVE).exclude(user=user_id)
+    n_others = others.count()
+    labelled = Annotation.objects.filter(image=image, is_current=True).exclude(author=user_id)
+    return not n_others or n_others + labelled.count() < image.project.annotators_per_image
+
+
+def end_leases_of(image: Image, user: User) -> None:
+    """End what the person holds of an image or has answered: it is theirs to take anew."""
+    theirs = Lease.objects.filter(
+        image=image, user=user, state__in=[Lease.State.LIVE, Lease.State.SUBMITTED]
+    )
+    theirs.update(state=Lease.State.RELEASED)
+
+
 def grant(
     *,
     image: Image,
@@ -197,7 +374,7 @@ def grant(
         slot=_free_slot(image),
         served=served,
         granted_at=now,
-        expires_at=now + timedelta(minutes=settings_of(project).lease_minutes),
+        expires_at=now + settings_of(project).lease_length,
     )
 
 
@@ -210,19 +387,22 @@ def _free_slot(image: Image) -> int:
 
 @transaction.atomic
 def heartbeat(*, user: User, project: Project, lease_token: str, now: datetime) -> datetime:
-    """Prolong a lease and return its new end.
+    """Prolong a lease and return its new end, which is never after the longest hold.
 
     Raises:
         LeaseUnknownError: no such lease of this person.
         LeaseLostError: it is over; what was chosen can still be submitted.
     """
     lease = lease_of(user, project, lease_token)
+    settings = settings_of(project)
     if lease.state != Lease.State.LIVE or lease.expires_at <= now:
+        why = "The time for this image ran out"
+        if lease.expires_at >= lease.granted_at + settings.longest_hold:
+            why = "This image was held for as long as one person may hold one"
         raise LeaseLostError(
-            "The time for this image ran out and it may be with somebody else now. "
-            "Your label will be kept all the same."
+            f"{why} and it may be with somebody else now. Your label will be kept all the same."
         )
-    until = now + timedelta(minutes=settings_of(project).lease_minutes)
+    until = _end(lease, settings, now)
     Lease.objects.filter(pk=lease.pk).update(expires_at=until)
     return until
 
@@ -237,3 +417,32 @@ def release(*, user: User, project: Project, lease_token: str) -> None:
     lease = lease_of(user, project, lease_token)
     if lease.state == Lease.State.LIVE:
         Lease.objects.filter(pk=lease.pk).update(state=Lease.State.RELEASED)
+
+
+@transaction.atomic
+def release_person(*, project: Project, user_id: int, actor: User) -> int:
+    """Give back all images one person holds, for a lead; return how many.
+
+    What the person has on the screen can still be submitted and is kept.
+    """
+    n = end_leases(project.pk, user_id)
+    if n:
+        events.record(
+            kind="leases.released",
+            project_id=project.pk,
+            actor_id=actor.pk,
+            payload={"user": user_id, "n": n},
+        )
+    return n
+
+
+def end_all_leases(project_id: int) -> int:
+    """End all leases of a project, in the caller's transaction; return how many."""
+    held = Lease.objects.filter(project=project_id, state=Lease.State.LIVE)
+    return held.update(state=Lease.State.RELEASED)
+
+
+def end_leases(project_id: int, user_id: int) -> int:
+    """End all leases of a person in a project, in the caller's transaction; return how many."""
+    held = Lease.objects.filter(project=project_id, user=user_id, state=Lease.State.LIVE)
+    return held.update(state=Lease.State.RELEASED)

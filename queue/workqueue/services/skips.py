@@ -6,9 +6,9 @@ from django.db import transaction
 
 from annotator.accounts.models import User
 from annotator.events import services as events
-from annotator.labeling.models import Image, Project
+from annotator.labeling.models import Annotation, Image, Project
 from workqueue.models import Lease, Skip
-from workqueue.services.leases import finish, grant, lease_of
+from workqueue.services.leases import end_leases_of, finish, grant, has_room_beside, lease_of
 from workqueue.services.transactions import retried_on_collision
 
 
@@ -57,10 +57,14 @@ def unskip_one(
 
     Raises:
         LeaseUnknownError: no such lease of this person.
-        UnskipRefusedError: it was not skipped, or the image has been labelled or deleted since.
+        UnskipRefusedError: it was not skipped, or the image has labels enough or is deleted by now.
     """
     skipped = lease_of(user, project, lease_token)
-    image = Image.objects.select_for_update().get(pk=skipped.image_id)
+    image = (
+        Image.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("project")
+        .get(pk=skipped.image_id)
+    )
     live = Lease.objects.filter(image=image, state=Lease.State.LIVE)
     skip_row = Skip.objects.filter(user=user, image=image).first()
     if skip_row is None:
@@ -73,9 +77,13 @@ def unskip_one(
         raise UnskipRefusedError("The skipped image was deleted meanwhile.")
     if image.status != Image.Status.OPEN:
         raise UnskipRefusedError("Somebody else has labelled the skipped image meanwhile.")
+    if Annotation.objects.filter(image=image, author=user, is_current=True).exists():
+        raise UnskipRefusedError("You have labelled the skipped image.")
     live.filter(expires_at__lte=now).update(state=Lease.State.EXPIRED)
-    if live.exists():
+    if not has_room_beside(image, user.pk):
         raise UnskipRefusedError("Somebody else has the skipped image on the screen now.")
+    # Another tab of the same person may hold it.
+    end_leases_of(image, user)
     skip_row.delete()
     events.record(
         kind="skips.taken_back", project_id=project.pk, actor_id=user.pk, payload={"n": 1}

@@ -38,6 +38,12 @@ export class ClassPanel {
     this.#draw();
   }
 
+  /** @returns {string} the names of classes, for people */
+  namesOf(ids) {
+    const names = ids.map((id) => this.#classes.find((entry) => entry.id === id)?.name ?? "a newer class");
+    return names.length ? names.map((name) => `“${name}”`).join(", ") : "none of the classes";
+  }
+
   get chosen() {
     return [...this.#chosen];
   }

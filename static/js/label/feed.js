@@ -3,13 +3,14 @@
 const AHEAD = 5;
 const POLL_MS = 2000;
 const POLL_HIDDEN_MS = 10_000;
+const NOT_YOURS = "You are not a member of this project any more. What you had labelled before stays.";
 /** An empty queue is asked again this often even when nothing seems to have changed. */
 const LOOK_AGAIN_MS = 10_000;
 
 /**
  * Events: `arrived` (images came; detail: whether there were none before), `nothing` (detail: why),
  * `status`, `ranking` (detail: status), `lost` (the image on the screen), `problem` (detail: text),
- * `login` (detail: whether the session is alive).
+ * `login` (detail: whether the session is alive), `closed` (the project, to this person; detail: why).
  */
 export class QueueFeed extends EventTarget {
   #leaseMinutes;
@@ -21,6 +22,9 @@ export class QueueFeed extends EventTarget {
   #claiming = null;
   #empty = null;
   #lookAgainAt = 0;
+  /** The lease on the screen that was lost: until its person does something, nothing more is claimed. */
+  #lost = "";
+  #closed = null;
 
   constructor({ leaseMinutes, server, outbox, buffer, prefetch }) {
     super();
@@ -60,7 +64,7 @@ export class QueueFeed extends EventTarget {
     const ranking = status.ranking?.number ?? null;
     const isNew = this.#ranking !== null && ranking !== this.#ranking;
     this.#ranking = ranking;
-    if (isNew) this.#followRanking(status).catch((error) => this.#tell("problem", error.message));
+    if (isNew && !this.#isAway) this.#followRanking(status).catch((error) => this.#tell("problem", error.message));
   }
 
   /** One poll. An empty queue is claimed from again when something changed, or after a while. */
@@ -68,31 +72,36 @@ export class QueueFeed extends EventTarget {
     try {
       const status = await this.#server.status();
       this.#tell("login", true);
+      this.#closed = null;
+      // Before a new order is followed: who lost the image on the screen is not there.
+      if (status?.n_held_by_you < this.#buffer.size) await this.keepAlive();
       if (status) this.notice(status);
       if (!this.#buffer.current && (status || Date.now() >= this.#lookAgainAt)) await this.topUp();
     } catch (error) {
       // Without a connection the next poll tries again; the outbox says that labels are waiting.
       if (error.needsLogin) this.#tell("login", false);
+      this.#closeIf(error);
     }
   }
 
-  /** A claim prolongs what is held; what is missing in its answer was lost. */
+  /**
+   * Prolong what is held. When the image on the screen was lost its person is not there: the others
+   * go back too, and nothing is claimed until they do something.
+   */
   async keepAlive() {
-    if (!this.#buffer.size) return;
+    if (!this.#buffer.size || this.#isAway) return;
     const before = new Set(this.#buffer.tokens);
     let answer;
     try {
-      answer = await this.#server.claim(this.#buffer.size + this.#outbox.leases.length);
+      answer = await this.#server.prolong();
     } catch {
       // Offline: the leases run out, and late labels are kept by the server.
       return;
     }
     const lost = this.#buffer.renew(answer.leases).filter((item) => before.has(item.token));
-    if (lost.includes(this.#buffer.current)) this.#tell("lost");
     this.#buffer.drop(lost.map((lease) => lease.token));
-    const hadNone = !this.#buffer.current;
-    this.#add(answer.leases);
-    if (hadNone && this.#buffer.current) this.#tell("arrived", true);
+    if (lost.includes(this.#buffer.current)) this.#loseCurrent();
+    else await this.topUpIfShort();
   }
 
   /** The page goes away: others may have what was not labelled. */
@@ -104,7 +113,28 @@ export class QueueFeed extends EventTarget {
   /** Why there is nothing to show, as far as it is known. */
   get emptiness() {
     const sentence = "Your last labels are on their way, then the queue is asked for more.";
-    return this.#empty ?? { reason: "sending", sentence };
+    return this.#closed ?? this.#empty ?? { reason: "sending", sentence };
+  }
+
+  /** Whether the image on the screen is nobody's, and the person has not moved since. */
+  get #isAway() {
+    return Boolean(this.#lost) && this.#buffer.current?.token === this.#lost;
+  }
+
+  #loseCurrent() {
+    const { token } = this.#buffer.current;
+    this.#lost = token;
+    this.#giveBack(this.#buffer.ahead);
+    this.#buffer.drop(this.#buffer.ahead.map((lease) => lease.token));
+    this.#tell("lost");
+  }
+
+  /** Archived, or the person was removed: nothing more comes until that is taken back. */
+  #closeIf(error) {
+    if (![403, 404, 410].includes(error.status) || error.needsLogin || this.#closed) return;
+    this.#closed = { reason: "closed", sentence: error.status === 410 ? error.message : NOT_YOURS };
+    this.#buffer.clear();
+    this.#tell("closed", this.#closed);
   }
 
   async #pollForEver() {
@@ -123,7 +153,9 @@ export class QueueFeed extends EventTarget {
       answer = await this.#server.claim(this.#wanted());
     } catch (error) {
       if (error.needsLogin) this.#tell("login", false);
-      if (!this.#buffer.current) this.#tell("nothing", { reason: "error", sentence: error.message });
+      this.#closeIf(error);
+      const why = this.#closed ?? { reason: "error", sentence: error.message };
+      if (!this.#buffer.current) this.#tell("nothing", why);
       return;
     }
     // Asked now and not before the claim: the last image may have been labelled meanwhile.

@@ -94,6 +94,11 @@ export class QueueBuffer {
     this.#items = this.#items.filter((item, index) => index === 0 || !gone.has(item.token));
   }
 
+  /** Forget all: nothing can be labelled here any more. */
+  clear() {
+    this.#items = [];
+  }
+
   #reopen(lease) {
     this.#done.delete(lease.token);
     this.#finished.delete(imageOf(lease));

@@ -16,9 +16,11 @@ const EMPTY_TITLES = {
   done: "All done",
   leased: "Nothing free at the moment",
   skipped: "Only skipped images are left",
+  waiting: "The rest is for other people",
   no_images: "No images yet",
   sending: "One moment",
   error: "The queue cannot be reached",
+  closed: "This project is closed to you",
 };
 const OTHER_USER =
   "Somebody else is signed in now. The labels of the former user stay in this browser until they sign in again. Reload the page to go on.";
@@ -91,6 +93,8 @@ export class LabelScreen {
     const waits = empty.reason === "error" ? " This page keeps trying; labels on their way are safe in this browser." : "";
     this.#find("empty-text").textContent = empty.sentence + free + waits;
     this.#page.querySelector("[data-do='unskip']").hidden = !empty.n_skipped_by_you;
+    this.#find("empty-progress").hidden = empty.reason === "closed";
+    this.#find("empty-home").hidden = empty.reason !== "closed";
     this.#find("empty-upload").hidden = empty.reason !== "no_images" || !this.#config.can_lead;
     this.say(`${this.#find("empty-title").textContent}. ${empty.sentence}`);
   }
@@ -225,6 +229,7 @@ export function noSuggestion(why) {
   if (why.explored) {
     return "Suggestion hidden: this image was drawn at random to measure accuracy.";
   }
+  if (why.kind === "begun") return "Suggestion hidden: this project asks several people for their own answer.";
   return why.model ? "The model expects none of the classes here." : "No suggestion: no model has seen this image yet.";
 }
 

@@ -24,6 +24,11 @@ export class LabelServer {
     return call("POST", `${this.#api}queue/claim/`, body);
   }
 
+  /** Prolong what this tab holds, and claim nothing; what is missing in the answer was lost. */
+  prolong() {
+    return call("POST", `${this.#api}queue/claim/`, { n: 0, client: this.#client });
+  }
+
   submitRequest(lease, classIds, seconds) {
     // A page left open for days must not have its label refused for the time it took.
     const body = { lease, class_ids: classIds, seconds: Math.min(seconds, DAY_S) };

@@ -5,7 +5,7 @@ const SOMEBODY_ELSE =
   "Somebody else is signed in now, so labeling has stopped in this tab. Reload the page to go on.";
 const RELOAD = "Reload the page to see the classes as they are now.";
 const TIME_RAN_OUT =
-  "Your time for this image ran out and somebody else may have it now. Your label will be kept all the same.";
+  "This image is not reserved for you any more: the time ran out, or a lead released it. Somebody else may have it now. Your label will be kept all the same.";
 
 export class LabelSession {
   #isSeveral;
@@ -234,11 +234,28 @@ export class LabelSession {
         this.#pace.finished(by);
         this.next();
       }
+      this.#screen.clearPassing();
     } catch (error) {
-      this.#screen.toast(error.message);
+      if (error.status === 412) this.#changedMeanwhile(step, classIds, error.body);
+      else this.#screen.toast(error.message);
     } finally {
       this.#isEditing = false;
     }
+  }
+
+  /** A reviewer was faster: say what is there now, and keep what was chosen here. */
+  #changedMeanwhile(step, classIds, { current, by }) {
+    if (!current) {
+      this.#history.remove(step);
+      this.#showCurrent();
+      this.#screen.showPassing(`The label of ${step.image.file_name} was withdrawn meanwhile; the image is asked again.`);
+      return;
+    }
+    Object.assign(step, { annotation: current.id, classIds: current.class_ids });
+    if (this.#history.shown === step) this.#panel.choose(this.#isSeveral ? classIds : current.class_ids);
+    const [theirs, mine] = [current.class_ids, classIds].map((ids) => this.#panel.namesOf(ids));
+    const again = this.#isSeveral ? "Submit again" : "Press it again";
+    this.#screen.showPassing(`${by ?? "Somebody"} changed this label to ${theirs} meanwhile. ${again} to make it ${mine}.`);
   }
 
   async unskip() {
@@ -348,6 +365,7 @@ export class LabelSession {
     this.#on(this.#feed, "ranking", (status) => this.#screen.showRanking(status));
     this.#on(this.#feed, "problem", (text) => this.#screen.toast(text));
     this.#on(this.#feed, "lost", () => this.#screen.showPassing(TIME_RAN_OUT));
+    this.#on(this.#feed, "closed", (why) => this.#closed(why));
     this.#on(this.#feed, "login", (isAlive) => {
       this.#isSignedOut = !isAlive;
       this.#showSaveState();
@@ -365,10 +383,22 @@ export class LabelSession {
 
   #sent({ entry, answer }) {
     if (answer?.annotation) this.#history.answered(entry.key, answer.annotation.id);
-    if (answer?.annotation?.outcome === "orphaned") this.#screen.showProblem(`${answer.message} ${RELOAD}`);
+    const outcome = answer?.annotation?.outcome;
+    if (outcome === "orphaned") this.#screen.showProblem(`${answer.message} ${RELOAD}`);
+    else if (outcome === "after_removal") this.#screen.showProblem(answer.message);
     else if (answer?.message) this.#screen.toast(answer.message);
     if (answer?.status) this.#feed.notice(answer.status);
     this.#feed.topUpIfShort();
+  }
+
+  /** The project is archived, or the person was removed: nothing more can be labelled here. */
+  #closed(why) {
+    this.#history.toQueue();
+    this.#screen.showReview("");
+    this.#panel.choose([]);
+    this.#seen = null;
+    this.#showing += 1;
+    this.#screen.showEmpty(why);
   }
 
   /** The server cannot take a label, for example because its class was deleted. */

@@ -12,6 +12,7 @@ export class ApiError extends Error {
 
   /** Whether trying the same again later can help. */
   get isTemporary() {
+    if (this.code === "idempotency-in-progress") return true;
     return [0, 408, 425, 429].includes(this.status) || this.status >= 500;
   }
 
@@ -38,6 +39,21 @@ export function csrfToken() {
 export async function call(method, url, body, options = {}) {
   const { answer } = await request(method, url, body, options);
   return answer;
+}
+
+/**
+ * Change a version of something: refused with 412 when somebody else has changed it since.
+ * @param {string} method
+ * @param {string} url
+ * @param {object} [body]
+ * @param {string} version the version that was seen, without quotes; "" for whatever is there
+ * @returns {Promise<{answer: any, version: string}>}
+ * @throws {ApiError}
+ */
+export async function change(method, url, body, version) {
+  const headers = version ? { "If-Match": `"${version}"` } : {};
+  const { answer, response } = await request(method, url, body, { headers });
+  return { answer, version: (response.headers.get("ETag") ?? "").replace(/^W\/|"/g, "") };
 }
 
 /**

@@ -1,4 +1,5 @@
 /** The gallery: the viewer, deleting, and the progress of embedding. */
+import "../upload/address_panel.js";
 import "../upload/upload_panel.js";
 import { call } from "../net/api.js";
 import { paintColours } from "../ui/colours.js";
@@ -15,28 +16,37 @@ document.addEventListener("click", (event) => {
   const tile = event.target.closest("[data-tile]");
   if (!tile) return;
   shown = tile;
-  const { display, name, facts, said, who, why, original } = tile.dataset;
+  const { display, name, facts, said, why, original } = tile.dataset;
   part("image").src = display;
   part("image").alt = name;
   part("name").textContent = name;
   part("facts").textContent = facts;
-  part("said").textContent = said ? `${said}, by ${who}` : who ? `No class fits, says ${who}` : "Not labelled yet";
+  part("said").textContent = said || "Not labelled yet";
   part("why").textContent = why;
   part("original").href = original;
   viewer.showModal();
 });
 
-part("delete")?.addEventListener("click", async () => {
-  if (!window.confirm("Delete this image? Its labels stay in the history.")) return;
+/** Send a change of the image in the viewer; it is then no longer in this list. */
+async function change(method, path, done) {
   try {
-    await call("DELETE", `${part("delete").dataset.url}${shown.dataset.id}/`);
+    await call(method, path);
     shown.closest("li").remove();
     viewer.close();
-    toast("Image deleted");
+    toast(done);
   } catch (error) {
     toast(error.message);
   }
+}
+
+part("delete")?.addEventListener("click", () => {
+  if (!window.confirm("Delete this image? You find it under the status Deleted and can restore it there.")) return;
+  change("DELETE", `${part("delete").dataset.url}${shown.dataset.id}/`, "Image deleted");
 });
+
+part("restore")?.addEventListener("click", () =>
+  change("POST", `${part("restore").dataset.url}${shown.dataset.id}/restore/`, "Image restored"),
+);
 
 const statusUrl = document.querySelector("[data-status-url]").dataset.statusUrl;
 const box = document.querySelector("[data-embedding]");

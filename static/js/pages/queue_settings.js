@@ -104,6 +104,11 @@ card.addEventListener("api:done", () => {
 });
 if (state && isUnderWay(card.dataset.roundState)) follow();
 
+// --- Who has what ----------------------------------------------------------------------------
+
+const holders = document.querySelector("[data-holders-card]");
+holders?.addEventListener("api:done", () => reloadOr(holders.querySelector("[data-holders-state]"), "who has what"));
+
 // --- The bake-off ----------------------------------------------------------------------------
 
 const replay = document.querySelector("[data-replay-card]");

@@ -4,10 +4,17 @@
  * <form data-api="PATCH" action="/api/v1/…" data-done="Saved" data-then="reload">
  *
  * `data-on="change"` sends at each change; `data-confirm` asks first; `data-then` is "reload", an
- * address, "secret" (shows a field of the answer once) or "event" (only dispatches api:done).
+ * address, "message" (shows the answer's message, then reloads), "secret" (shows a field of the answer
+ * once) or "event" (only dispatches api:done).
+ * `data-version` is what the form was filled from: what somebody else saved since is not overwritten
+ * unseen.
  */
-import { call } from "../net/api.js";
+import { change } from "../net/api.js";
+import { clearConflict, showConflict } from "./conflicts.js";
 import { toast } from "./toast.js";
+
+/** As long as two sentences take to read. */
+const MESSAGE_MS = 6000;
 
 function valueOf(field) {
   if (field.type === "checkbox") return field.checked;
@@ -23,7 +30,13 @@ export function bodyOf(form) {
     (field) => field.name && !field.disabled && (field.type !== "radio" || field.checked),
   );
   if (!fields.length) return form.dataset.api === "POST" ? {} : undefined;
-  return Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  const body = Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  // Boxes of one name with `data-list` are the list of those that are ticked.
+  const boxes = fields.filter((field) => "list" in field.dataset);
+  for (const { name } of boxes) {
+    body[name] = boxes.filter((box) => box.name === name && box.checked).map((box) => box.value);
+  }
+  return body;
 }
 
 function showErrors(form, error) {
@@ -37,13 +50,15 @@ function showErrors(form, error) {
 
 function place(form, name, message) {
   const field = form.elements[name];
-  if (!field?.setAttribute) return false;
-  field.setAttribute("aria-invalid", "true");
+  const group = field instanceof RadioNodeList ? field[0].closest("fieldset") : null;
+  if (!group && !field?.setAttribute) return false;
+  if (!group) field.setAttribute("aria-invalid", "true");
   const shown = document.createElement("p");
   shown.className = "error";
   shown.dataset.apiError = "";
   shown.textContent = message;
-  field.insertAdjacentElement("afterend", shown);
+  if (group) group.append(shown);
+  else field.insertAdjacentElement("afterend", shown);
   return true;
 }
 
@@ -52,7 +67,10 @@ function finish(form, answer) {
   form.dispatchEvent(new CustomEvent("api:done", { bubbles: true, detail: answer }));
   if (form.dataset.done) toast(form.dataset.done);
   if (then === "reload") setTimeout(() => window.location.reload(), form.dataset.done ? 700 : 0);
-  else if (then === "secret") showSecret(form, answer);
+  else if (then === "message") {
+    toast(answer.message, MESSAGE_MS);
+    setTimeout(() => window.location.reload(), MESSAGE_MS);
+  } else if (then === "secret") showSecret(form, answer);
   else if (then && then !== "event") window.location.assign(then);
 }
 
@@ -68,16 +86,33 @@ async function send(form) {
   if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) return;
   const buttons = form.querySelectorAll("button");
   buttons.forEach((button) => (button.disabled = true));
+  const body = bodyOf(form);
   try {
-    const answer = await call(form.dataset.api, form.getAttribute("action"), bodyOf(form));
+    const { answer, version } = await change(form.dataset.api, form.getAttribute("action"), body, form.dataset.version);
+    if (form.dataset.version) Object.assign(form.dataset, { version });
+    loaded.set(form, body);
     showErrors(form, null);
+    clearConflict(form);
     finish(form, answer);
   } catch (error) {
-    showErrors(form, error);
+    if (error.status === 412 && error.body.current) tellChanged(form, body, error.body);
+    else showErrors(form, error);
   } finally {
     buttons.forEach((button) => (button.disabled = false));
   }
 }
+
+/** Keep both: theirs is shown, mine stays in the form, and saving again is for what is there now. */
+function tellChanged(form, mine, { current, version }) {
+  showConflict(form, { loaded: loaded.get(form), mine, theirs: current, read: bodyOf });
+  loaded.set(form, { ...loaded.get(form), ...current });
+  form.dataset.version = version;
+}
+
+/** What each form with a version held when it was last the same as on the server. */
+const loaded = new WeakMap();
+
+for (const form of document.querySelectorAll("form[data-version]")) loaded.set(form, bodyOf(form));
 
 for (const form of document.querySelectorAll("form[data-api]")) {
   form.addEventListener("submit", (event) => {

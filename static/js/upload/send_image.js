@@ -2,6 +2,16 @@
 import { ApiError, call, csrfToken } from "../net/api.js";
 
 /**
+ * @param {{created: object[], duplicates: {detail: string}[], rejected: {detail: string}[]}} answer to one file
+ * @returns {{result: "added" | "duplicate" | "refused", reason: string}}
+ */
+export function outcomeOf({ duplicates, rejected }) {
+  if (rejected.length) return { result: "refused", reason: rejected[0].detail };
+  if (duplicates.length) return { result: "duplicate", reason: duplicates[0].detail };
+  return { result: "added", reason: "" };
+}
+
+/**
  * @param {string} url
  * @param {File} file
  * @param {(bytes: number) => void} onProgress
@@ -18,7 +28,7 @@ export function sendImage(url, file, onProgress) {
     request.upload.onprogress = (event) => onProgress(event.loaded);
     request.onload = () => {
       const answer = request.response ?? {};
-      if (request.status === 200) resolve(answer.results[0]);
+      if (request.status === 200) resolve(outcomeOf(answer));
       else reject(new ApiError({ status: request.status, code: answer.code, detail: answer.detail ?? "The server refused the file." }));
     };
     request.onerror = () => reject(new ApiError({ status: 0, code: "offline", detail: "The server cannot be reached." }));

@@ -1,0 +1,1 @@
+"""The API of the work queue: parse, reach the object, call, answer."""
