@@ -1,5 +1,6 @@
 import itertools
 import uuid
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -233,7 +234,7 @@ def only_one_label_of_an_image_counts(patch):
         labeling,
         "follow_labels",
         lambda project, images, n_labels, **more: follow(
-            project, images, {pk: min(n, 1) for pk, n in n_labels.items()}, **more
+            project, images, Counter({pk: min(n, 1) for pk, n in n_labels.items()}), **more
         ),
     )
 
