@@ -57,8 +57,8 @@ test("images are claimed some ahead, and overlapping wishes share one claim", as
 test("a new ranking replaces the images ahead but keeps the one on the screen and unsent labels", async () => {
   const { feed, buffer, asked, said } = setUp({
     answers: [
-      { leases: [lease("a"), lease("b")], empty: null, status: status(1) },
-      { leases: [lease("a"), lease("z")], empty: null, status: status(2) },
+      { leases: [lease("a"), lease("b"), lease("c")], empty: null, status: status(1) },
+      { leases: [lease("a"), lease("b"), lease("z")], empty: null, status: status(2) },
     ],
     statuses: [status(2)],
     unsent: ["u"],
@@ -68,9 +68,55 @@ test("a new ranking replaces the images ahead but keeps the one on the screen an
   await feed.poll();
   await settled();
 
-  assert.deepEqual(asked[1], { n: 7, fresh: true, keep: ["a", "u"] });
-  assert.deepEqual(buffer.tokens, ["a", "z"]);
+  assert.deepEqual(asked[1], { n: 7, fresh: true, keep: ["a", "b", "u"] });
+  assert.deepEqual(buffer.tokens, ["a", "b", "z"]);
   assert.equal(said("ranking").length, 1);
+});
+
+test("what is given back for a new order is not shown while the answer is on its way", async () => {
+  let answer;
+  const late = new Promise((done) => (answer = done));
+  const { feed, buffer } = setUp({
+    answers: [{ leases: [lease("a"), lease("b"), lease("c")], empty: null, status: status(1) }, late],
+    statuses: [status(2)],
+  });
+  await feed.topUp();
+  await feed.poll();
+  await settled();
+
+  buffer.finishCurrent();
+  assert.equal(buffer.current.token, "b");
+  buffer.finishCurrent();
+  assert.equal(buffer.current, null);
+  answer({ leases: [lease("b"), lease("z")], empty: null, status: status(2) });
+  await settled();
+
+  assert.deepEqual(buffer.tokens, ["z"]);
+});
+
+test("a claim that is on its way is waited for before a new order is followed", async () => {
+  let answer;
+  const late = new Promise((done) => (answer = done));
+  const { feed, buffer, asked } = setUp({
+    answers: [
+      { leases: [lease("a")], empty: null, status: status(1) },
+      late,
+      { leases: [lease("a"), lease("b"), lease("z")], empty: null, status: status(2) },
+    ],
+    statuses: [status(2)],
+  });
+  await feed.topUp();
+  const wish = feed.topUp();
+  await feed.poll();
+  await settled();
+  assert.equal(asked.length, 2);
+
+  answer({ leases: [lease("a"), lease("b"), lease("c")], empty: null, status: status(2) });
+  await wish;
+  await settled();
+
+  assert.deepEqual(asked[2], { n: 6, fresh: true, keep: ["a", "b"] });
+  assert.deepEqual(buffer.tokens, ["a", "b", "z"]);
 });
 
 test("the first ranking a page sees is no news", async () => {

@@ -1,6 +1,8 @@
 /** Keeps this tab supplied: claims images ahead, follows new rankings, keeps the leases alive. */
 
 const AHEAD = 5;
+/** With a new order the image on the screen stays, and one that its person may get to before the answer. */
+const STAY = 2;
 const POLL_MS = 2000;
 const POLL_HIDDEN_MS = 10_000;
 const NOT_YOURS = "You are not a member of this project any more. What you had labelled before stays.";
@@ -167,11 +169,15 @@ export class QueueFeed extends EventTarget {
     else this.#tell("nothing", this.emptiness);
   }
 
-  /** Follow the new order: the image on the screen stays, those behind it are taken again. */
+  /** Follow the new order: what is nearly on the screen stays, what is behind it is taken again. */
   async #followRanking(status) {
-    const current = this.#buffer.current;
-    const keep = [...(current ? [current.token] : []), ...this.#outbox.leases];
-    const answer = await this.#server.claim(this.#wanted(), { fresh: true, keep });
+    // The answer to an earlier claim would bring images that are given back here.
+    while (this.#claiming) await this.#claiming;
+    // From now on others may have the rest: it must not get onto the screen while the answer is on its way.
+    const keep = [...this.#buffer.cutTo(STAY), ...this.#outbox.leases];
+    const asked = this.#server.claim(this.#wanted(), { fresh: true, keep });
+    this.#claiming = asked.catch(() => null).finally(() => (this.#claiming = null));
+    const answer = await asked;
     const hadNone = !this.#buffer.current;
     this.#giveBack(this.#buffer.replaceAhead(answer.leases));
     this.prefetch();

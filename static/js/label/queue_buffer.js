@@ -45,6 +45,12 @@ export class QueueBuffer {
     return spare;
   }
 
+  /** Forget all but the first ones; return the tokens of those. */
+  cutTo(n) {
+    this.#items = this.#items.slice(0, n);
+    return this.tokens;
+  }
+
   /** Keep the current one and put these behind it: a new ranking has come. */
   replaceAhead(leases, now = Date.now()) {
     this.#items = this.#items.slice(0, 1);
