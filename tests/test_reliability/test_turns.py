@@ -5,8 +5,10 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
+from django.db import connection, transaction
 
 from annotator.sqlite3.turns import Turn, TurnTimeoutError
 
@@ -90,3 +92,29 @@ def test_threads_of_one_process_have_it_one_after_the_other(path):
 
     assert len(most) == 200
     assert set(most) == {1}
+
+
+def others_may_write():
+    other = Turn(str(connection.settings_dict["NAME"]))
+    try:
+        other.take(timeout=0.05)
+    except TurnTimeoutError:
+        return False
+    other.end()
+    return True
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="PostgreSQL needs no turns")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_transaction_has_the_turn_until_it_has_ended_well_or_not(fails):
+    assert others_may_write()
+
+    with suppress(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
+            assert not others_may_write()
+        assert not others_may_write()
+        if fails:
+            raise ZeroDivisionError
+
+    assert others_may_write()
