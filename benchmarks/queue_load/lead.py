@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from django.core import signing
 
 from benchmarks.queue_load import rows
 from benchmarks.queue_load.clients import Answer, Browser
@@ -107,12 +110,16 @@ class Page:
     path: Callable[[int], str]
 
 
-def pages(project: int, class_id: int, rare_id: int) -> list[Page]:
-    """Return everything people open that could grow with the pool."""
+def pages(project: int, class_id: int, rare_id: int, *, user: int) -> list[Page]:
+    """Return everything that could grow with the pool and that this user opens."""
     page, api = f"/projects/{project}/", f"/api/v1/projects/{project}/"
 
     def listing(name: str, path: str, filters: str) -> Page:
         return Page(name, lambda image: f"{path}?{filters}&cursor={cursor_at(image)}")
+
+    def signed(name: str, filters: str) -> Page:
+        path = f"{api}images/"
+        return Page(name, lambda image: f"{path}?{filters}&cursor={signed_at(image, path, user)}")
 
     both = f"status=labelled&class={class_id}"
     return [
@@ -128,12 +135,12 @@ def pages(project: int, class_id: int, rare_id: int) -> list[Page]:
         listing("image page, labelled", f"{page}images/", "status=labelled"),
         listing("image page, a class", f"{page}images/", f"class={class_id}"),
         listing("image page, a rare class", f"{page}images/", f"class={rare_id}"),
-        listing("image list, API, any depth", f"{api}images/", ""),
-        listing("image list, API, open", f"{api}images/", "status=open"),
-        listing("image list, API, labelled", f"{api}images/", "status=labelled"),
-        listing("image list, API, a class", f"{api}images/", f"class={class_id}"),
-        listing("image list, API, a rare class", f"{api}images/", f"class={rare_id}"),
-        listing("image list, API, labelled and a class", f"{api}images/", both),
+        signed("image list, API, any depth", ""),
+        signed("image list, API, open", "status=open"),
+        signed("image list, API, labelled", "status=labelled"),
+        signed("image list, API, a class", f"class={class_id}"),
+        signed("image list, API, a rare class", f"class={rare_id}"),
+        signed("image list, API, labelled and a class", both),
         Page("ranking, API", lambda _: f"{api}queue/ranking/"),
     ]
 
@@ -141,6 +148,11 @@ def pages(project: int, class_id: int, rare_id: int) -> list[Page]:
 def cursor_at(image: int) -> str:
     """Return the cursor of the page that begins below an image."""
     return base64.b64encode(f"p={image}".encode()).decode().replace("=", "%3D")
+
+
+def signed_at(image: int, path: str, user: int) -> str:
+    """Return the same for a list of the API, which signs its cursors (``annotator.api.paging``)."""
+    return quote(signing.dumps([0, False, str(image)], salt=f"cursor:{path}:{user}"))
 
 
 def browse(lead: Lead, wanted: list[Page], n_images: int, *, seconds: float) -> None:

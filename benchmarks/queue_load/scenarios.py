@@ -218,11 +218,17 @@ def imported(site: Site) -> Outcome:
     before = Image.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     stop = site.installation.folder / "stop"
     looks: list[tuple[float, dict[str, Any]]] = []
+    site.order()
     fast = site.installation.pids
     with (
         memory_of(lambda: fast("worker-fast")) as memory,
         labeling(
-            site.installation, site.made.large, 20, order=site.order(), seconds=IMPORT_LIMIT_S
+            # What is imported is embedded, and then the order is another one: it is not checked.
+            site.installation,
+            site.made.large,
+            20,
+            order=[],
+            seconds=IMPORT_LIMIT_S,
         ) as stretch,
     ):
         began = time.monotonic()
@@ -274,7 +280,7 @@ def browsed(site: Site) -> Outcome:
     name, project = "LOAD-07", site.made.large
     lead = Lead(site.installation, site.made)
     classes = list(project.classes.order_by("position").values_list("pk", flat=True))
-    wanted = pages(project.pk, classes[0], classes[-1])
+    wanted = pages(project.pk, classes[0], classes[-1], user=site.made.lead.pk)
     # The first look at each fills caches.
     browse(lead, wanted, site.stock.n_images, seconds=0)
     warm = len(lead.history)
