@@ -27,4 +27,4 @@ ENV PATH=/venv/bin:$PATH \
 USER annotator
 VOLUME /data
 EXPOSE 8000
-CMD ["gunicorn", "annotator.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "16", "--timeout", "120", "--no-control-socket"]
+CMD ["gunicorn", "annotator.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "3", "--threads", "8", "--timeout", "120", "--no-control-socket"]

@@ -102,7 +102,13 @@ def database(url: str, *, data_dir: Path) -> dict[str, Any]:
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": dict(parse_qsl(parts.query)),
+            # What people wait for is the same few statements again and again: the server plans
+            # each once a connection.
+            "OPTIONS": {
+                "server_side_binding": True,
+                "prepare_threshold": 5,
+                **dict(parse_qsl(parts.query)),
+            },
         }
     raise ImproperlyConfigured(
         f"{PREFIX}DATABASE_URL: use sqlite:// or postgres://, not {parts.scheme}://"

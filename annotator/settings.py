@@ -146,6 +146,8 @@ OUTBOUND_PORTS = environment.numbers("OUTBOUND_PORTS", "443,80,8443,8080")
 # --- Accounts and headers ---------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["annotator.accounts.sessions.Accounts"]
+SESSION_ENGINE = "annotator.accounts.sessions"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"

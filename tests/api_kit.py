@@ -11,7 +11,7 @@ import numpy as np
 from django.conf import settings
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
-from factories import class_of, make_images, make_ranking, make_user
+from factories import class_of, make_images, make_label, make_ranking, make_user
 from safetensors.numpy import save
 
 from annotator.accounts import services as accounts
@@ -25,7 +25,6 @@ from annotator.labeling.services import (
     delete_class,
     delete_image,
     delete_project,
-    record_annotation,
 )
 from annotator.webhooks import signing
 from annotator.webhooks.models import Delivery, Webhook
@@ -70,7 +69,7 @@ def _route(entry: URLPattern) -> Route:
 
 def _annotation(user: User, project: Project) -> int:
     image = make_images(project, 1)[0]
-    return record_annotation(image=image, author=user, class_ids=[class_of(project).pk]).pk
+    return make_label(image, user, class_of(project)).pk
 
 
 def _lease(user: User, project: Project) -> str:

@@ -6,7 +6,7 @@ import io
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
-from factories import class_of, make_user
+from factories import class_of, make_label, make_user
 from PIL import Image as Picture
 
 from annotator.exports import services
@@ -14,7 +14,6 @@ from annotator.exports.models import Export
 from annotator.exports.records import Wanted
 from annotator.jobs import services as jobs
 from annotator.labeling.models import Image
-from annotator.labeling.services import record_annotation
 
 SERVED = {
     "kind": "heuristic", "heuristic": "margin", "score": 0.93, "position": 4, "model": 2,
@@ -27,8 +26,8 @@ def say(image, author, *names, **fields):
     """Let a person say that the image is of these classes."""
     image = Image.objects.select_related("project").get(pk=image.pk)
     fields = {"served": SERVED, "seconds": 1.5} | fields
-    class_ids = [class_of(image.project, name).pk for name in names]
-    return record_annotation(image=image, author=author, class_ids=class_ids, **fields)
+    classes = [class_of(image.project, name) for name in names]
+    return make_label(image, author, *classes, **fields)
 
 
 def store_pictures(images, form="PNG"):

@@ -1,5 +1,6 @@
 """A whole Annotator, started as its users start it, that a test may do violence to."""
 
+import http.client
 import json
 import os
 import shutil
@@ -85,5 +86,5 @@ class Installation:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, {"text": error.read().decode(errors="replace")}
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return 0, {}

@@ -586,7 +586,19 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(which=ANY)
     def class_is_deleted(self, which: int) -> None:
         said = [cls for image in self.images.values() for _, cls in image.said.values()]
-        cls = pick(said, which) if said else self.living_class(which)
+        self.delete_class(pick(said, which) if said else self.living_class(which))
+
+    @precondition(lambda self: len(self.deleted_classes) < 2)
+    @rule(which=ANY)
+    def class_on_which_all_agree_is_deleted_by_mistake(self, which: int) -> None:
+        cls = self.living_class(which)
+        for person in range(N_PEOPLE):
+            self.labels(person, self.classes.index(cls), dies=False)
+        self.delete_class(cls)
+        self.all_holds()
+        self.restore_class(cls)
+
+    def delete_class(self, cls: int) -> None:
         labeling.delete_class(
             label_class=self.project.classes.get(pk=cls), actor=self.lead, now=self.now
         )
@@ -613,7 +625,9 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.deleted_classes)
     @rule(which=ANY)
     def class_comes_back(self, which: int) -> None:
-        cls = pick(sorted(self.deleted_classes), which)
+        self.restore_class(pick(sorted(self.deleted_classes), which))
+
+    def restore_class(self, cls: int) -> None:
         n = restoring.restore_class(label_class=self.project.classes.get(pk=cls), actor=self.lead)
         self.deleted_classes.discard(cls)
         self.events["class.restored"] += 1

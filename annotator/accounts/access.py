@@ -9,15 +9,25 @@ from typing import Any, TypeVar
 
 from django.apps import apps
 from django.core.exceptions import PermissionDenied as PagePermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import Http404, HttpRequest
 from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDenied
 from rest_framework.request import Request
 
 from annotator.accounts.models import Membership, Role, User
 from annotator.api.problems import Problem
+from annotator.prepared import Given, Prepared
 
 AnyModel = TypeVar("AnyModel", bound=Model)
+
+_MEMBERSHIP = Membership.objects.filter(project=OuterRef("pk"), user=Given("user"))
+_PROJECT: Prepared[Any] = Prepared(
+    lambda: (
+        apps.get_model("labeling", "Project")
+        ._default_manager.filter(pk=Given("project"))
+        .annotate(member_role=Subquery(_MEMBERSHIP.values("role")[:1]))
+    )
+)
 
 
 class ProjectArchivedError(Problem):
@@ -79,16 +89,16 @@ def archived_projects(user: Any) -> QuerySet[Any]:
 
 def role_in(user: Any, project_id: int) -> Role | None:
     """Return the user's role; a site admin is a lead everywhere, a service has one project."""
+    memberships = Membership.objects.filter(user=user, project_id=project_id)
+    return _role(user, project_id, memberships.values_list("role", flat=True).first())
+
+
+def _role(user: Any, project_id: int, member_role: int | None) -> Role | None:
     if user.is_superuser:
         return Role.LEAD
-    if user.service_of_id not in {None, project_id}:
+    if user.service_of_id not in {None, project_id} or member_role is None:
         return None
-    value = (
-        Membership.objects.filter(user=user, project_id=project_id)
-        .values_list("role", flat=True)
-        .first()
-    )
-    return None if value is None else Role(value)
+    return Role(member_role)
 
 
 def project_for(user: Any, project_id: int, at_least: Role = Role.ANNOTATOR) -> Any:
@@ -118,9 +128,9 @@ def project_even_if_closed(user: Any, project_id: int) -> Any | None:
 
     Only for what the user began while it was open to them: the caller makes sure of that.
     """
-    found = apps.get_model("labeling", "Project")._default_manager.filter(pk=project_id).first()
+    found = _PROJECT.first(project=project_id, user=user)
     if found is not None:
-        found.access_role = role_in(user, project_id)
+        found.access_role = _role(user, project_id, found.member_role)
     return found
 
 

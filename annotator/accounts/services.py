@@ -29,8 +29,17 @@ from annotator.accounts.secrets import (
     new_token,
 )
 from annotator.events import services as events
+from annotator.prepared import Given, Prepared
 
 # The role a service gets with a token of this scope, unless its lead chooses another.
+_TOKEN = Prepared(
+    lambda: (
+        ApiToken.objects.select_related("user")
+        .filter(secret_hash=Given("secret_hash"), revoked_at=None, user__is_active=True)
+        .filter(Q(expires_at=None) | Q(expires_at__gt=Given("now")))
+    )
+)
+
 ROLE_OF_SCOPE = {
     Scope.READ: Role.REVIEWER,
     Scope.ANNOTATE: Role.ANNOTATOR,
@@ -191,12 +200,7 @@ def find_token(*, secret: str, now: datetime) -> ApiToken | None:
     """Return the living token with this secret and note its use (at most once a minute)."""
     if not is_well_formed(secret):
         return None
-    token = (
-        ApiToken.objects.select_related("user")
-        .filter(secret_hash=hash_secret(secret), revoked_at=None, user__is_active=True)
-        .filter(Q(expires_at=None) | Q(expires_at__gt=now))
-        .first()
-    )
+    token = _TOKEN.first(secret_hash=hash_secret(secret), now=now)
     if token and (token.last_used_at is None or token.last_used_at < now - timedelta(minutes=1)):
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token

@@ -3,6 +3,8 @@
 A signed address of one file, given to a member, opens it for a while without signing in.
 """
 
+from uuid import UUID
+
 from django.core.files.storage import default_storage
 from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
 from django.http import (
@@ -20,11 +22,13 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound
 from annotator.accounts import access
 from annotator.accounts.authentication import TokenAuthentication
 from annotator.labeling.models import Image
+from annotator.prepared import Given, Prepared
 
 # The files of a key never change, so a browser may keep them; `private` keeps proxies out.
 CACHE = "private, max-age=86400, immutable"
 FILES = {"original": "original", "display": "display.jpg", "thumbnail": "thumbnail.jpg"}
 SIGNED_FOR_S = 900
+_IMAGE = Prepared(lambda: Image.objects.filter(key=Given("key")))
 MIME_OF = {
     "jpg": "image/jpeg",
     "jpeg": "image/jpeg",
@@ -109,7 +113,11 @@ def _image(request: HttpRequest, key: str) -> Image:
             raise Http404
         user = signed_in[0]
     try:
-        return access.object_for(user, Image.objects.all(), key=key)
+        image = _IMAGE.first(key=UUID(key))
+        if image is None:
+            raise Http404
+        access.project_for(user, image.project_id)
+        return image
     except (NotFound, access.ProjectArchivedError) as error:
         raise Http404 from error
 

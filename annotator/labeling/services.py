@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, Max, OuterRef, QuerySet
+from django.db.models import Exists, F, IntegerField, Max, OuterRef, QuerySet
 from django.db.models.functions import Greatest
 
 from annotator.accounts.models import Membership, Role, User
@@ -20,6 +20,7 @@ from annotator.jobs import services as jobs
 from annotator.labeling import hooks
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
 from annotator.labeling.names import name_key
+from annotator.prepared import Given, Prepared, PreparedUpdate, insert, insert_all
 
 MAX_CLASSES = 1000
 # So many images change in one transaction at most; more are left to a job.
@@ -27,6 +28,24 @@ AT_ONCE = 200
 
 # Kept in the history beside what stands; the image is asked again.
 UNUSED = {Annotation.Outcome.ORPHANED, Annotation.Outcome.AFTER_REMOVAL}
+
+# Many may give labels of a class at once, and none while it is being deleted.
+_SHARED_CLASS = Prepared(
+    lambda: LabelClass.objects.filter(project=Given("project"), pk=Given("label_class")),
+    is_shared=True,
+)
+_LOCKED_PROJECT = Prepared(
+    lambda: Project.objects.select_for_update(no_key=True).filter(pk=Given("project"))
+)
+_STANDING = Prepared(lambda: Annotation.objects.filter(image=Given("image"), is_current=True))
+_SET_STATUS = PreparedUpdate(
+    lambda: Image.objects.filter(pk=Given("image")), status=Given("status")
+)
+_COUNT = PreparedUpdate(
+    lambda: Project.objects.filter(pk=Given("project")),
+    n_labelled=F("n_labelled") + Given("n_labelled", IntegerField()),
+    n_labels=F("n_labels") + Given("n_labels", IntegerField()),
+)
 
 # Okabe and Ito's colour-blind safe set (2008), darkened where white text would not be readable,
 # then further hues; reused in order when there are more classes.
@@ -173,7 +192,8 @@ def locked_images(image_ids: Sequence[int]) -> list[Image]:
 
 def locked_project(project_id: int) -> Project:
     """Lock the project's counters and its overlap; always after the images."""
-    return Project.objects.select_for_update(no_key=True).get(pk=project_id)
+    (project,) = _LOCKED_PROJECT.all(project=project_id)
+    return project
 
 
 def n_labels_of(image_ids: Sequence[int]) -> Counter[int]:
@@ -204,7 +224,9 @@ def follow_labels(
     opened = [i for i in images if i.status == status.LABELLED and n_labels[i.pk] < wanted]
     finished = [i for i in images if i.status == status.OPEN and n_labels[i.pk] >= wanted]
     for changed, now_is in ((opened, status.OPEN), (finished, status.LABELLED)):
-        if changed:
+        if len(changed) == 1:
+            _SET_STATUS.run(image=changed[0], status=now_is)
+        elif changed:
             Image.objects.filter(pk__in=[image.pk for image in changed]).update(status=now_is)
         for image in changed:
             image.status = now_is
@@ -219,9 +241,7 @@ def follow_labels(
 
 def _count(project: Project, *, n_labelled: int, n_labels: int) -> None:
     if n_labelled or n_labels:
-        Project.objects.filter(pk=project.pk).update(
-            n_labelled=F("n_labelled") + n_labelled, n_labels=F("n_labels") + n_labels
-        )
+        _COUNT.run(project=project, n_labelled=n_labelled, n_labels=n_labels)
 
 
 @transaction.atomic
@@ -454,32 +474,42 @@ def delete_image(*, image: Image, actor: User, now: datetime) -> None:
     )
 
 
-@transaction.atomic
+@dataclass(frozen=True)
+class Recorded:
+    """A label that was just kept.
+
+    Attributes:
+        annotation: the label.
+        n_labels: how many people's labels stand for the image by now.
+        is_another: whether it is one more of them.
+    """
+
+    annotation: Annotation
+    n_labels: int
+    is_another: bool
+
+
 def record_annotation(
     *,
     image: Image,
     author: User,
-    class_ids: Sequence[int],
+    classes: Sequence[LabelClass],
     source: str = Annotation.Source.PERSON,
     is_late: bool = False,
     was_removed: bool = False,
     served: dict[str, Any] | None = None,
     seconds: float | None = None,
-) -> Annotation:
+) -> Recorded:
     """Keep what a person said of an image, whatever happened meanwhile.
 
-    The caller holds the locks on the classes (`check_classes`) and then on the image's row. An
-    earlier current annotation by the same person is replaced. The outcome tells what became of it:
-    *accepted*; *late* when the lease had run out; *second* when as many other labels as wanted
-    stand already; *orphaned* when the project, the image or one of the classes was deleted;
-    *after_removal* when the person was removed from the project. The last two are kept beside what
-    stands: the image is asked again.
-
-    Raises:
-        InvalidClassesError: a class is not the project's, or their number does not fit its kind.
+    The caller holds the locks on the classes (from `check_classes`) and then on the image's row,
+    and goes on with `count_label` in the same transaction. An earlier current annotation by the
+    same person is replaced. The outcome tells what became of it: *accepted*; *late* when the lease
+    had run out; *second* when as many other labels as wanted stand already; *orphaned* when the
+    project, the image or one of the classes was deleted; *after_removal* when the person was
+    removed from the project. The last two are kept beside what stands: the image is asked again.
     """
-    classes = check_classes(image.project, class_ids)
-    standing = list(Annotation.objects.filter(image=image, is_current=True))
+    standing = _STANDING.all(image=image)
     former = next((said for said in standing if said.author_id == author.pk), None)
     has_enough = former is None and len(standing) >= image.project.annotators_per_image
     outcome = _outcome(image, classes, has_enough=has_enough, is_late=is_late)
@@ -498,10 +528,18 @@ def record_annotation(
         served=served or {},
         seconds=seconds,
     )
-    if not is_unused and former is None:
+    is_another = not is_unused and former is None
+    return Recorded(annotation, len(standing) + is_another, is_another)
+
+
+def count_label(image: Image, recorded: Recorded) -> None:
+    """Let the image's status and the project's counters follow a label that was just kept.
+
+    The last of its transaction: everybody else who labels in the project waits from here on.
+    """
+    if recorded.is_another:
         project = locked_project(image.project_id)
-        follow_labels(project, [image], {image.pk: len(standing) + 1}, n_more=+1)
-    return annotation
+        follow_labels(project, [image], {image.pk: recorded.n_labels}, n_more=+1)
 
 
 def _outcome(
@@ -523,14 +561,13 @@ def check_classes(project: Project, class_ids: Sequence[int]) -> list[LabelClass
         InvalidClassesError: a class is not the project's, or their number does not fit its kind.
     """
     wanted = list(dict.fromkeys(class_ids))
-    locked = project.classes.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk")
-    classes = {entry.pk: entry for entry in locked}
-    missing = [pk for pk in wanted if pk not in classes]
+    classes = {pk: _SHARED_CLASS.first(project=project, label_class=pk) for pk in sorted(wanted)}
+    missing = [pk for pk, label_class in classes.items() if label_class is None]
     if missing:
         raise InvalidClassesError(f"Class {missing[0]} does not belong to this project.")
     if project.kind == Project.Kind.ONE_CLASS and len(wanted) != 1:
         raise InvalidClassesError("This project takes exactly one class per image.")
-    return [classes[pk] for pk in wanted]
+    return [label_class for pk in wanted if (label_class := classes[pk])]
 
 
 def refuse_deleted(classes: Sequence[LabelClass]) -> None:
@@ -549,10 +586,9 @@ def _append(
 ) -> Annotation:
     if replaces is not None:
         Annotation.objects.filter(pk=replaces.pk).update(is_current=False)
-    annotation = Annotation.objects.create(replaces=replaces, **fields)
-    AnnotationRegion.objects.bulk_create(
-        AnnotationRegion(annotation=annotation, label_class=label_class) for label_class in classes
-    )
+    annotation = insert(Annotation(replaces=replaces, **fields))
+    if classes:
+        insert_all([AnnotationRegion(annotation=annotation, label_class=c) for c in classes])
     return annotation
 
 

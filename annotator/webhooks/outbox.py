@@ -9,6 +9,7 @@ from django.db import transaction
 from annotator.clock import database_now
 from annotator.events.models import Event
 from annotator.jobs.services import send_message
+from annotator.prepared import Given, Prepared
 from annotator.webhooks import kinds
 from annotator.webhooks.models import Delivery, Webhook
 
@@ -16,12 +17,16 @@ DELIVER = "webhooks.deliver"
 QUEUE = "webhooks"
 GATHER = timedelta(seconds=5)
 
+_LISTENING = Prepared(
+    lambda: Webhook.objects.filter(project=Given("project"), is_active=True).order_by("pk")
+)
+
 
 def write(event: Event) -> None:
     """Queue an event for every webhook of its project that wants it."""
     if event.project_id is None:
         return
-    for webhook in Webhook.objects.filter(project=event.project_id, is_active=True).order_by("pk"):
+    for webhook in _LISTENING.all(project=event.project_id):
         if kinds.is_wanted(event.kind, webhook.events):
             _queue_event(webhook, event)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management.color import no_style
@@ -96,8 +97,6 @@ def _seed_images(stock: Stock, projects: Sequence[Project]) -> None:
 
 
 def _seed_embeddings(stock: Stock, project: Project) -> None:
-    from django.conf import settings
-
     numbers = itertools.count(1)
     for entry in stock.segments():
         segment = Segment.objects.create(
@@ -244,7 +243,7 @@ def sign_in(user: User) -> str:
     """Return the key of a new session of the person."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.create()
     return str(session.session_key)

@@ -290,7 +290,11 @@ class Ranking(models.Model):
 class RankedImage(models.Model):
     """One position of a ranking. Only the top positions are stored."""
 
-    ranking = models.ForeignKey(Ranking, on_delete=models.CASCADE, related_name="positions")
+    # No index of its own: those below begin with it and give the order as well, which PostgreSQL
+    # must not be left to sort a whole ranking for.
+    ranking = models.ForeignKey(
+        Ranking, on_delete=models.CASCADE, related_name="positions", db_index=False
+    )
     position = models.PositiveIntegerField(help_text="from 1")
     image = models.ForeignKey(
         "labeling.Image", on_delete=models.CASCADE, related_name="rank_positions"

@@ -9,6 +9,7 @@ from django.urls import reverse
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, Image, LabelClass, Project
 from annotator.labeling.presenters import present_annotation, present_image
+from annotator.prepared import Given, Prepared
 from workqueue import selectors, stopping
 from workqueue.agreement import AGREEMENT_FROM, Agreement
 from workqueue.heuristics import CHOICES, title_of, training_cost
@@ -23,6 +24,7 @@ from workqueue.models import (
 )
 
 SUGGEST_FROM = 0.5
+_CLASSES = Prepared(lambda: LabelClass.objects.filter(project=Given("project"), deleted_at=None))
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -232,7 +234,7 @@ def present_claim(
 
 def classes_of(project: Project) -> dict[int, LabelClass]:
     """Return the project's living classes by id."""
-    return {entry.pk: entry for entry in project.classes.filter(deleted_at=None)}
+    return {entry.pk: entry for entry in _CLASSES.all(project=project)}
 
 
 def _empty(empty: selectors.EmptyQueue) -> dict[str, Any]:

@@ -11,7 +11,30 @@ from annotator.events import services as events
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
 from annotator.labeling.models import Project
+from annotator.prepared import Given, Prepared
 from workqueue.models import QueueSettings, QueueState, Replay, Round
+
+_STATE = Prepared(
+    lambda: QueueState.objects.select_related("ranking__model_version").filter(
+        project=Given("project")
+    )
+)
+_QUEUE = Prepared(
+    lambda: QueueState.objects.select_related(
+        "ranking__model_version", "project__queue_settings"
+    ).filter(project=Given("project"))
+)
+
+_DUE = Prepared(
+    lambda: QueueState.objects.filter(
+        project=Given("project"), project__queue_settings__isnull=False
+    ).values_list(
+        "labels_since_round",
+        "predictions_since_round",
+        "project__queue_settings__batch_size",
+        "project__queue_settings__predictions_from",
+    )
+)
 
 
 def settings_of(project: Project) -> QueueSettings:
@@ -22,16 +45,13 @@ def settings_of(project: Project) -> QueueSettings:
 
 def state_of(project: Project) -> QueueState:
     """Return the pointers and counters of the project's queue."""
-    state, _ = QueueState.objects.select_related("ranking__model_version").get_or_create(
-        project=project
-    )
-    return state
+    state = _STATE.first(project=project)
+    return state or QueueState.objects.get_or_create(project=project)[0]
 
 
 def queue_of(project: Project) -> tuple[QueueSettings, QueueState]:
     """Return both rows in one read; written with the defaults at first use."""
-    rows = QueueState.objects.select_related("ranking__model_version", "project__queue_settings")
-    state = rows.filter(project=project).first()
+    state = _QUEUE.first(project=project)
     settings = getattr(state.project, "queue_settings", None) if state else None
     if state is None or settings is None:
         return settings_of(project), state_of(project)
@@ -43,12 +63,23 @@ def request_round_if_due(*, project: Project) -> Round | None:
 
     Only if none is under way.
     """
-    settings, state = queue_of(project)
-    if settings.predictions_from and state.predictions_since_round:
+    n_labels, n_predictions, batch_size, model = _DUE.first(project=project) or _due(project)
+    if model and n_predictions:
         return request_round(project=project, trigger=Round.Trigger.PREDICTIONS)
-    if state.labels_since_round < settings.batch_size:
+    if n_labels < batch_size:
         return None
     return request_round(project=project, trigger=Round.Trigger.BATCH)
+
+
+def _due(project: Project) -> tuple[int, int, int, str]:
+    """Return the same for a project whose settings were never written."""
+    settings, state = queue_of(project)
+    return (
+        state.labels_since_round,
+        state.predictions_since_round,
+        settings.batch_size,
+        settings.predictions_from,
+    )
 
 
 @transaction.atomic

@@ -11,6 +11,7 @@ from annotator.accounts.models import User
 from annotator.events.models import Event
 from annotator.jobs.models import Job
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
+from annotator.prepared import Given, Prepared
 from workqueue import stopping
 from workqueue.models import (
     Lease,
@@ -26,6 +27,48 @@ from workqueue.models import (
 # SQLite takes some thousand parameters a statement.
 IDS_AT_ONCE = 5_000
 OPEN_JOBS = [Job.State.QUEUED, Job.State.RUNNING]
+
+
+# What people poll.
+_QUEUE = Prepared(
+    lambda: Project.objects.select_related(
+        "queue_settings", "queue_state__ranking", "queue_state__model_version"
+    ).filter(pk=Given("project"))
+)
+_NEWEST_ROUND = Prepared(
+    lambda: (
+        Round.objects.filter(project=Given("project")).select_related("job").order_by("-number")[:1]
+    )
+)
+_NEWEST_JOBS = Prepared(
+    lambda: Job.objects.filter(
+        pk__in=Job.objects.filter(project=Given("project"))
+        .exclude(kind="round")
+        .order_by()
+        .values("kind")
+        .annotate(newest=Max("pk"))
+        .values("newest")
+    ).order_by("-pk")
+)
+_LIVE = {"project": Given("project"), "state": Lease.State.LIVE, "expires_at__gt": Given("now")}
+_N_LEASED = Prepared(
+    lambda: (
+        Lease.objects.filter(**_LIVE)
+        .order_by()
+        .values("project")
+        .annotate(n=Count("image", distinct=True))
+        .values_list("n", flat=True)
+    )
+)
+_N_HELD = Prepared(
+    lambda: (
+        Lease.objects.filter(user=Given("user"), **_LIVE)
+        .order_by()
+        .values("project")
+        .annotate(n=Count("pk"))
+        .values_list("n", flat=True)
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +106,7 @@ class Queue:
 
 def queue_of(project: Project) -> Queue:
     """Return all that is kept of a project's queue, read at once: people poll it."""
-    related = Project.objects.select_related(
-        "queue_settings", "queue_state__ranking", "queue_state__model_version"
-    )
-    found = related.get(pk=project.pk)
+    (found,) = _QUEUE.all(project=project)
     return Queue(
         found,
         # A row that was never written is missing as an attribute, too.
@@ -77,7 +117,7 @@ def queue_of(project: Project) -> Queue:
 
 def newest_round(project: Project) -> Round | None:
     """Return the last round that was asked for."""
-    return Round.objects.filter(project=project).select_related("job").order_by("-number").first()
+    return _NEWEST_ROUND.first(project=project)
 
 
 def newest_fine_tuned_round(project: Project) -> Round | None:
@@ -108,7 +148,7 @@ def own_lease(project: Project, user: User, token: str) -> Lease | None:
 
 def n_held(project: Project, user: User, now: datetime) -> int:
     """Return how many images the person holds, in all their tabs and programs."""
-    return live_leases(project, now).filter(user=user).order_by().count()
+    return _N_HELD.first(project=project, user=user, now=now) or 0
 
 
 def why_empty(project: Project, user: User, now: datetime) -> EmptyQueue:
@@ -441,8 +481,7 @@ def current_annotations(images: list[Image]) -> dict[int, list[Annotation]]:
 
 def n_leased(project: Project, now: datetime) -> int:
     """Return how many images are on somebody's screen."""
-    live = Lease.objects.filter(project=project, state=Lease.State.LIVE, expires_at__gt=now)
-    return live.order_by().values("image").distinct().count()
+    return _N_LEASED.first(project=project, now=now) or 0
 
 
 def replays(project: Project) -> QuerySet[Replay]:
@@ -452,12 +491,4 @@ def replays(project: Project) -> QuerySet[Replay]:
 
 def newest_jobs(project: Project) -> dict[str, Job]:
     """Return the newest job of each kind, whatever became of it; rounds tell of themselves."""
-    newest = (
-        Job.objects.filter(project=project)
-        .exclude(kind="round")
-        .order_by()
-        .values("kind")
-        .annotate(newest=Max("pk"))
-        .values("newest")
-    )
-    return {job.kind: job for job in Job.objects.filter(pk__in=newest).order_by("-pk")}
+    return {job.kind: job for job in _NEWEST_JOBS.all(project=project)}

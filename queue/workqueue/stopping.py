@@ -7,7 +7,10 @@ was computed in the round and stands in its metrics.
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
+
 from annotator.labeling.models import Project
+from annotator.prepared import Given, Prepared
 from workqueue.models import QueueSettings, Round
 
 # Models are compared only when their labels differ by a tenth: closer ones agree whatever they know
@@ -49,17 +52,25 @@ def advice(project: Project, settings: QueueSettings) -> StopAdvice:
         settings.stop_at_rounds or settings.stop_at_accuracy or settings.stop_without_gain
     )
     if needs_rounds:
-        done = Round.objects.filter(project=project, state=Round.State.DONE).exclude(
-            model_version=None
-        )
         # Counted only where it is asked for: people poll this.
-        n_rounds = done.count() if settings.stop_at_rounds else 0
-        reasons += _of_rounds(settings, list(done.order_by("-number")[:CHECKPOINTS]), n_rounds)
+        n_rounds = _rounds_done(project).count() if settings.stop_at_rounds else 0
+        reasons += _of_rounds(settings, _NEWEST.all(project=project), n_rounds)
     return StopAdvice(bool(reasons), settings.stop_is_hard, reasons)
 
 
+def _rounds_done(project: Project | Given) -> QuerySet[Round]:
+    done = Round.objects.filter(project=project, state=Round.State.DONE)
+    return done.exclude(model_version=None)
+
+
+_NEWEST = Prepared(lambda: _rounds_done(Given("project")).order_by("-number")[:CHECKPOINTS])
+_N_LABELLED = Prepared(
+    lambda: Project.objects.filter(pk=Given("project")).values_list("n_labelled", flat=True)
+)
+
+
 def _of_labels(project: Project, wanted: int) -> list[str]:
-    n_labelled = Project.objects.values_list("n_labelled", flat=True).get(pk=project.pk)
+    n_labelled = _N_LABELLED.first(project=project) or 0
     if n_labelled < wanted:
         return []
     return [f"{n_labelled:,} images are labelled; {wanted:,} were wanted."]

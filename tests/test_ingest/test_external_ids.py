@@ -7,7 +7,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.urls import reverse
-from factories import class_of, make_member, make_project, make_user, now
+from factories import class_of, make_label, make_member, make_project, make_user, now
 from PIL import Image as Picture
 
 from annotator.accounts.models import Role
@@ -82,9 +82,7 @@ def test_the_files_of_an_upload_have_the_external_ids_sent_in_their_order(client
 
 def test_a_label_says_what_the_sender_calls_its_image(client, project, lead, where):
     send(client, where, ["red"], ["a"])
-    labeling.record_annotation(
-        image=Image.objects.get(), author=lead, class_ids=[class_of(project).pk]
-    )
+    make_label(Image.objects.get(), lead, class_of(project))
 
     (found,) = client.get(where).json()["results"]
 

@@ -11,7 +11,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.urls import reverse
-from factories import class_of, make_member, make_project, make_user, now
+from factories import class_of, make_label, make_member, make_project, make_user, now
 from PIL import Image as Picture
 
 from annotator.accounts.models import Role
@@ -19,7 +19,6 @@ from annotator.ingest import services
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
-from annotator.labeling import services as labeling
 from annotator.labeling.models import Image
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -186,9 +185,7 @@ def test_images_are_found_by_status_class_and_name(lead_client):
     for name, colour in (("cat.png", "red"), ("dog.png", "blue")):
         send(client, project, (name, picture(colour)))
     cat = Image.objects.get(file_name="cat.png")
-    labeling.record_annotation(
-        image=cat, author=project.created_by, class_ids=[class_of(project).pk]
-    )
+    make_label(cat, project.created_by, class_of(project))
     where = reverse("api:images", args=[project.pk])
 
     def found(**query):

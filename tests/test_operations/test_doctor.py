@@ -15,13 +15,12 @@ from django.db import IntegrityError, OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
-from factories import class_of, make_images, make_member, make_project, now, store_files
+from factories import class_of, make_images, make_label, make_member, make_project, now, store_files
 from kombu import Connection
 
 from annotator.events import history
 from annotator.events.models import Event
 from annotator.jobs import services as jobs
-from annotator.labeling import services as labeling
 from annotator.labeling.models import Image
 from annotator.operations import checks, databases, doctor
 from ml import embedding_store
@@ -210,7 +209,7 @@ def test_a_label_from_the_future_is_a_warning(monkeypatch):
     person, later = make_member(project), now() + timedelta(hours=1)
     with monkeypatch.context() as patch:
         patch.setattr(timezone, "now", lambda: later)
-        labeling.record_annotation(image=image, author=person, class_ids=[class_of(project).pk])
+        make_label(image, person, class_of(project))
 
     assert "the clock was set back" in doctor.examine("clock").text
     assert status_of("clock") == "warning"

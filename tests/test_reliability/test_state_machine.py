@@ -2,6 +2,7 @@ import itertools
 import uuid
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from annotator.labeling import hooks, restoring
 from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation
 from workqueue import overlap, rankings, services
-from workqueue.models import Lease, Submission
+from workqueue.models import Lease
 from workqueue.services import labels, leases
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,6 +44,12 @@ def nothing(*_, **__):
     return Q(pk__in=[])
 
 
+def in_the_query(patch, name, fault):
+    """Plant a fault in what the claim's query is made of, which is built anew for it."""
+    patch.setattr(leases, name, fault)
+    patch.setattr(leases, "_ranked_free_for", cache(leases._ranked_free_for.__wrapped__))
+
+
 class Like:
     """A model of which some attributes are replaced."""
 
@@ -58,7 +65,7 @@ class Like:
 
 def a_claim_takes_what_somebody_holds(patch):
     slots = itertools.count(1)
-    patch.setattr(leases, "_leased", nothing)
+    in_the_query(patch, "_leased", nothing)
     # On PostgreSQL the second look would go on for ever.
     patch.setattr(leases, "_surely_free", lambda project, choose: choose())
     make = lambda **fields: Lease(**fields | {"slot": next(slots)})  # noqa: E731
@@ -86,21 +93,24 @@ def a_lease_never_ends(patch):
 
 
 def a_repeated_request_is_a_new_one(patch):
-    forgetful = SimpleNamespace(
-        filter=lambda **_: Submission.objects.none(),
-        create=lambda key, **more: Submission.objects.create(key=uuid.uuid4().hex, **more),
-    )
-    patch.setattr(labels, "Submission", Like(Submission, objects=forgetful))
+    insert = labels.insert
+
+    def insert_under_another_key(row):
+        row.key = uuid.uuid4().hex
+        return insert(row)
+
+    patch.setattr(labels, "insert", insert_under_another_key)
+    patch.setattr(labels, "_KNOWN", SimpleNamespace(first=lambda **_: None))
 
 
 def after_a_late_label(patch, then):
     record = labeling.record_annotation
 
     def record_and(*, is_late, **more):
-        annotation = record(is_late=is_late, **more)
+        recorded = record(is_late=is_late, **more)
         if is_late:
-            then(annotation)
-        return annotation
+            then(recorded.annotation)
+        return recorded
 
     patch.setattr(labeling, "record_annotation", record_and)
 
@@ -134,7 +144,7 @@ def a_new_ranking_forgets_what_is_held(patch):
 
 
 def the_worst_image_is_served_first(patch):
-    patch.setattr(leases, "_skip_locked", lambda rows, _: rows.reverse())
+    in_the_query(patch, "_skip_locked", lambda rows, _: rows.reverse())
 
 
 def an_undone_image_loses_its_place(patch):
@@ -184,7 +194,7 @@ def a_heartbeat_holds_an_image_for_ever(patch):
 
 
 def a_skipped_image_comes_back(patch):
-    patch.setattr(leases, "_skipped", nothing)
+    in_the_query(patch, "_skipped", nothing)
 
 
 def a_skip_is_taken_back_from_under_somebody(patch):
@@ -221,11 +231,11 @@ def a_label_is_not_counted(patch):
 
 
 def a_person_is_given_what_they_have_labelled(patch):
-    patch.setattr(leases, "_had", nothing)
+    in_the_query(patch, "_had", nothing)
 
 
 def an_image_is_given_to_more_people_than_wanted(patch):
-    patch.setattr(leases, "_n_taken", lambda _: Value(0))
+    in_the_query(patch, "_n_taken", lambda _: Value(0))
 
 
 def only_one_label_of_an_image_counts(patch):

@@ -6,7 +6,15 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, connection
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, make_ranking, now
+from factories import (
+    class_of,
+    make_images,
+    make_label,
+    make_member,
+    make_project,
+    make_ranking,
+    now,
+)
 
 from annotator.accounts.models import Role
 from annotator.events.models import Event
@@ -323,9 +331,7 @@ def test_labels_of_other_projects_and_of_deleted_images_are_not_listed(
     project, images, anna, say, listed
 ):
     other = make_project()
-    labeling.record_annotation(
-        image=make_images(other, 1)[0], author=anna, class_ids=[class_of(other).pk]
-    )
+    make_label(make_images(other, 1)[0], anna, class_of(other))
     say(anna, images[0])
     labeling.delete_image(image=images[0], actor=project.created_by, now=now())
 

@@ -2,7 +2,7 @@
 
 import pytest
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, now
+from factories import class_of, make_images, make_label, make_member, make_project, now
 
 from annotator.accounts.models import Role
 from annotator.labeling import services as labeling
@@ -21,12 +21,7 @@ def people(project):
 
 
 def say(image, person, name="cat", seconds=None):
-    return labeling.record_annotation(
-        image=image,
-        author=person,
-        class_ids=[class_of(image.project, name).pk],
-        seconds=seconds,
-    )
+    return make_label(image, person, class_of(image.project, name), seconds=seconds)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from django.urls import reverse
 from factories import (
     class_of,
     make_images,
+    make_label,
     make_member,
     make_project,
     make_ranking,
@@ -63,8 +64,8 @@ def pks(*images):
 
 
 def label(image, author, name="cat"):
-    class_ids = [class_of(image.project, name).pk]
-    return labeling.record_annotation(image=image, author=author, class_ids=class_ids)
+    classes = [class_of(image.project, name)]
+    return make_label(image, author, *classes)
 
 
 def one(client, image):

@@ -19,9 +19,10 @@ GROWING = [
     "labeling_image", "labeling_annotation", "labeling_annotationregion", "workqueue_rankedimage",
     "workqueue_embedding", "workqueue_submission", "workqueue_lease", "events_event",
 ]  # fmt: skip
-# On PostgreSQL the choice is looked at once more after it is locked.
-CLAIM = 6 if connection.vendor == "sqlite" else 7
-SUBMIT = 19
+# PostgreSQL is told to go down the ranking, and the choice is looked at once more after it is
+# locked.
+CLAIM = 6 if connection.vendor == "sqlite" else 8
+SUBMIT = 17
 STATUS = 6
 LIST = 3
 CLOCKS = tuple(sql.split("(")[0] for sql in SQL.values())

@@ -5,7 +5,15 @@ from datetime import timedelta
 
 import pytest
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, make_ranking, now
+from factories import (
+    class_of,
+    make_images,
+    make_label,
+    make_member,
+    make_project,
+    make_ranking,
+    now,
+)
 
 from annotator.accounts.models import Role
 from annotator.labeling import services as labeling
@@ -84,9 +92,7 @@ def test_a_ranking_that_was_never_served_is_not_listed(project, images, reviewer
 def test_a_past_ranking_is_shown_as_it_was(project, images, reviewer):
     finished(project, images)
     finished(project, images[::-1])
-    labeling.record_annotation(
-        image=images[0], author=project.created_by, class_ids=[class_of(project).pk]
-    )
+    make_label(images[0], project.created_by, class_of(project))
     first, second, third = (image.pk for image in images)
 
     assert order(get(reviewer, project, "ranking")) == [third, second]

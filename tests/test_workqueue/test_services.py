@@ -11,6 +11,7 @@ from factories import (
     HOUR,
     class_of,
     make_images,
+    make_label,
     make_member,
     make_project,
     make_ranking,
@@ -474,7 +475,7 @@ def test_the_question_before_deleting_says_how_many_images_go_back(client_of):
     submit(user, project, only_cat, "cat")
     submit(user, project, both, "cat", "dog")
     submit(user, project, only_dog, "dog")
-    labeling.record_annotation(image=neither.image, author=user, class_ids=[])
+    make_label(neither.image, user)
 
     page = client_of(user).get(f"/projects/{project.pk}/settings/").content.decode()
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, IntegerField
 from django.db.models.functions import Greatest
 
 from annotator.accounts.models import User
@@ -17,6 +17,7 @@ from annotator.events import services as events
 from annotator.labeling import services as labeling
 from annotator.labeling.hooks import Recalled, Withdrawn
 from annotator.labeling.models import Annotation, Image, Project
+from annotator.prepared import Given, Prepared, PreparedUpdate, insert
 from workqueue.models import Lease, QueueState, RankedImage, Round, Submission
 from workqueue.requests import request_round_if_due, state_of
 from workqueue.services.leases import end_leases_of, finish, grant, has_room_beside, lease_of
@@ -26,6 +27,26 @@ UNDO_DEPTH = 20
 # Why the image of a label outside the queue was served: it was not.
 DIRECT = {"kind": "direct"}
 AT_ONCE = 500
+
+_KNOWN = Prepared(lambda: Submission.objects.filter(user=Given("user"), key=Given("key")))
+_LOCKED = Prepared(
+    lambda: (
+        Image.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("project")
+        .filter(pk=Given("image"))
+    )
+)
+_SET_DONE = PreparedUpdate(
+    lambda: RankedImage.objects.filter(
+        ranking__in=QueueState.objects.filter(project=Given("project")).values("ranking"),
+        image_id=Given("image"),
+    ),
+    is_done=Given("done"),
+)
+_COUNT = PreparedUpdate(
+    lambda: QueueState.objects.filter(project=Given("project")),
+    labels_since_round=Greatest(F("labels_since_round") + Given("change", IntegerField()), 0),
+)
 
 
 class KeyReusedError(Exception):
@@ -72,24 +93,25 @@ def submit(
         InvalidClassesError: the classes do not fit the project.
     """
     request_hash = _hash({"lease": lease_token, "class_ids": list(class_ids)})
-    known = Submission.objects.filter(user=user, key=key).first()
+    known = _KNOWN.first(user=user, key=key)
     if known:
         if known.request_hash != request_hash:
             raise KeyReusedError("This Idempotency-Key was used for another label.")
         return Submitted(known.answer, replayed=True)
     lease = lease_of(user, project, lease_token)
-    labeling.check_classes(project, class_ids)
+    classes = labeling.check_classes(project, class_ids)
     image = _locked(lease.image_id)
-    annotation = labeling.record_annotation(
+    recorded = labeling.record_annotation(
         image=image,
         author=user,
-        class_ids=class_ids,
+        classes=classes,
         source=source,
         is_late=_is_late(lease, image, now),
         was_removed=was_removed,
         served=lease.served,
         seconds=seconds,
     )
+    annotation = recorded.annotation
     if annotation.is_current:
         if lease.state != Lease.State.LIVE:
             # Another tab of the person may hold the image by now, or have labelled it.
@@ -97,7 +119,6 @@ def submit(
         finish(lease, Lease.State.SUBMITTED)
     elif lease.state == Lease.State.LIVE:
         finish(lease, Lease.State.RELEASED)
-    _follow(project, image, annotation)
     answer = {
         "annotation": annotation.pk,
         "image": image.pk,
@@ -106,10 +127,13 @@ def submit(
         "outcome": annotation.outcome,
         "created_at": annotation.created_at.isoformat(),
     }
-    Submission.objects.create(
-        user=user, key=key, request_hash=request_hash, annotation=annotation, answer=answer
+    insert(
+        Submission(
+            user=user, key=key, request_hash=request_hash, annotation=annotation, answer=answer
+        )
     )
     _tell(project, annotation, class_ids)
+    _count(project, image, recorded)
     return Submitted(answer, replayed=False)
 
 
@@ -137,7 +161,8 @@ def label_image(
         .filter(image=image_id, user=user, state__in=[Lease.State.LIVE, Lease.State.SUBMITTED])
         .first()
     )
-    labeling.refuse_deleted(labeling.check_classes(project, class_ids))
+    classes = labeling.check_classes(project, class_ids)
+    labeling.refuse_deleted(classes)
     image = _locked(image_id)
     if image.deleted_at or image.project.deleted_at:
         raise ImageGoneError("The image was deleted meanwhile.")
@@ -145,19 +170,19 @@ def label_image(
         is_late = not has_room_beside(image, user.pk)
     else:
         is_late = lease.state == Lease.State.LIVE and _is_late(lease, image, now)
-    annotation = labeling.record_annotation(
+    recorded = labeling.record_annotation(
         image=image,
         author=user,
-        class_ids=class_ids,
+        classes=classes,
         is_late=is_late,
         served=lease.served if lease else DIRECT,
         seconds=seconds,
     )
     # Who has labelled an image has a lease that says so: the database gives them no other.
     finish(lease or _lease_of_direct(image, user, now), Lease.State.SUBMITTED)
-    _follow(project, image, annotation)
-    _tell(project, annotation, class_ids)
-    return annotation
+    _tell(project, recorded.annotation, class_ids)
+    _count(project, image, recorded)
+    return recorded.annotation
 
 
 def _lease_of_direct(image: Image, user: User, now: datetime) -> Lease:
@@ -173,17 +198,25 @@ def _lease_of_direct(image: Image, user: User, now: datetime) -> Lease:
 
 
 def _locked(image_id: int) -> Image:
-    images = Image.objects.select_for_update(of=("self",), no_key=True)
-    return images.select_related("project").get(pk=image_id)
+    image = _LOCKED.first(image=image_id)
+    if image is None:
+        raise Image.DoesNotExist
+    return image
 
 
-def _follow(project: Project, image: Image, annotation: Annotation) -> None:
-    """Let the counters and the ranking follow a label that was just kept."""
+def _count(project: Project, image: Image, recorded: labeling.Recorded) -> None:
+    """Let the counters and the ranking follow a label, and start a round when one is due.
+
+    It comes last: the counters' rows are everybody's.
+    """
+    labeling.count_label(image, recorded)
+    annotation = recorded.annotation
     is_new = annotation.is_current and annotation.action == Annotation.Action.LABEL
     counted = is_new and annotation.outcome != Annotation.Outcome.SECOND
-    state = _count_label(project, +1 if counted else 0)
     # As long as an image lacks labels it keeps its place; one of a deleted class answers nothing.
-    _set_done(state, image.pk, done=image.status == Image.Status.LABELLED)
+    _set_done(project, image.pk, done=image.status == Image.Status.LABELLED)
+    _count_label(project, +1 if counted else 0)
+    request_round_if_due(project=project)
 
 
 def _tell(project: Project, annotation: Annotation, class_ids: Sequence[int]) -> None:
@@ -199,7 +232,6 @@ def _tell(project: Project, annotation: Annotation, class_ids: Sequence[int]) ->
             "outcome": annotation.outcome,
         },
     )
-    request_round_if_due(project=project)
 
 
 def _is_late(lease: Lease, image: Image, now: datetime) -> bool:
@@ -241,8 +273,8 @@ def undo(
     annotation = Annotation.objects.get(pk=annotation_id)
     image = labeling.withdraw_annotation(annotation=annotation, actor=user)
     is_open = image.status == Image.Status.OPEN
-    state = _count_label(project, -1 if is_open else 0)
-    _set_done(state, image.pk, done=not is_open)
+    _set_done(project, image.pk, done=not is_open)
+    _count_label(project, -1 if is_open else 0)
     if image.deleted_at is not None:
         raise UndoRefusedError("The image was deleted meanwhile; its label stays in the history.")
     live = Lease.objects.filter(image=image, state=Lease.State.LIVE)
@@ -326,7 +358,8 @@ def count_again(project_id: int, recalled: Sequence[Recalled]) -> None:
     the transaction that brings the labels back.
     """
     project = Project.objects.get(pk=project_id)
-    state = _count_label(project, sum(back.n_counted for back in recalled))
+    state = state_of(project)
+    _count_label(project, sum(back.n_counted for back in recalled))
     for is_done in (True, False):
         some = [back.image_id for back in recalled if back.has_enough == is_done]
         if some and state.ranking_id:
@@ -362,17 +395,11 @@ def _end_submitted(withdrawn: Mapping[int, Withdrawn]) -> None:
     Lease.objects.filter(pk__in=over).update(state=Lease.State.RELEASED)
 
 
-def _set_done(state: QueueState, image_id: int, *, done: bool) -> None:
-    if state.ranking_id:
-        RankedImage.objects.filter(ranking_id=state.ranking_id, image_id=image_id).update(
-            is_done=done
-        )
+def _set_done(project: Project, image_id: int, *, done: bool) -> None:
+    _SET_DONE.run(project=project, image=image_id, done=done)
 
 
-def _count_label(project: Project, change: int) -> QueueState:
-    state = state_of(project)
-    if change:
-        QueueState.objects.filter(pk=state.pk).update(
-            labels_since_round=Greatest(F("labels_since_round") + change, 0)
-        )
-    return state
+def _count_label(project: Project, change: int) -> None:
+    if change and not _COUNT.run(project=project, change=change):
+        state_of(project)
+        _COUNT.run(project=project, change=change)
