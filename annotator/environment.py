@@ -76,13 +76,14 @@ def secret_key() -> str:
     return key
 
 
-def database(url: str, *, data_dir: Path) -> dict[str, Any]:
+def database(url: str, *, data_dir: Path, is_pooled: bool = False) -> dict[str, Any]:
     """Return Django's settings for a database address.
 
     Args:
         url: ``sqlite:////path``, ``postgres://user:password@host:port/name`` or empty
             for SQLite in the data folder.
         data_dir: the folder that holds the default SQLite file.
+        is_pooled: whether a pooler gives each transaction another connection of PostgreSQL.
 
     Raises:
         ImproperlyConfigured: another kind of database is asked for.
@@ -102,11 +103,11 @@ def database(url: str, *, data_dir: Path) -> dict[str, Any]:
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
-            # What people wait for is the same few statements again and again: the server plans
-            # each once a connection.
             "OPTIONS": {
+                # What people wait for is the same few statements again and again: the server plans
+                # each once for a connection.
                 "server_side_binding": True,
-                "prepare_threshold": 5,
+                "prepare_threshold": None if is_pooled else 5,
                 **dict(parse_qsl(parts.query)),
             },
         }

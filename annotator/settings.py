@@ -85,7 +85,13 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # --- Data -------------------------------------------------------------------------------------
 
-DATABASES = {"default": environment.database(environment.text("DATABASE_URL"), data_dir=DATA_DIR)}
+DATABASES = {
+    "default": environment.database(
+        environment.text("DATABASE_URL"),
+        data_dir=DATA_DIR,
+        is_pooled=environment.flag("DATABASE_POOLED"),
+    )
+}
 
 BROKER_URL = environment.text("BROKER_URL") or "embedded"
 EMBEDDED_BROKER = BROKER_URL == "embedded"

@@ -117,9 +117,10 @@ def _image(request: HttpRequest, key: str) -> Image:
         if image is None:
             raise Http404
         access.project_for(user, image.project_id)
-        return image
-    except (NotFound, access.ProjectArchivedError) as error:
+    # ValueError: hyphens in other places than a key has them.
+    except (ValueError, NotFound, access.ProjectArchivedError) as error:
         raise Http404 from error
+    return image
 
 
 def _answer(stored: str, mime: str, download_as: str = "") -> HttpResponseBase:

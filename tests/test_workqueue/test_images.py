@@ -244,3 +244,9 @@ def test_what_is_deleted_or_archived_meanwhile_is_not_opened(project, images, si
     labeling.delete_project(project=project, actor=make_user(), now=now())
 
     assert Client().get(second["display"]).status_code == 404
+
+
+def test_an_address_with_hyphens_in_the_place_of_a_key_is_no_image(lead, client_of):
+    answer = client_of(lead).get(f"/images/{'-' * 36}/display.jpg")
+
+    assert answer.status_code == 404

@@ -11,6 +11,7 @@ from annotator.clock import SQL
 from annotator.jobs.models import Job
 from workqueue import housekeeping, services
 from workqueue.models import QueueState
+from workqueue.services import leases
 
 pytestmark = pytest.mark.django_db
 
@@ -171,6 +172,24 @@ def test_no_claim_and_no_label_reads_a_growing_table_from_end_to_end(queue):
     readable = [sql for sql in asked if sql.startswith(("SELECT", "UPDATE"))]
     assert len(readable) > 10
     assert [sql for sql in readable if scans(sql)] == []
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="about PostgreSQL's planner")
+def test_a_claim_goes_down_the_ranking_whatever_the_statistics_say(queue):
+    """There are none in a new database, as there are none of a ranking of this minute."""
+    claimed = statements(lambda: queue.claim(n=20))
+    asked = next(sql for sql in claimed if 'FROM "workqueue_rankedimage"' in sql)
+
+    def plan():
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {asked}")
+            return "\n".join(row[0] for row in cursor.fetchall())
+
+    left_alone = plan()
+    leases._walk_in_order()
+    assert "Sort" in left_alone
+    assert "Sort" not in plan()
+    assert "using ranked_to_do on workqueue_rankedimage" in plan()
 
 
 def test_a_query_without_an_index_is_noticed():
