@@ -101,14 +101,15 @@ def database(url: str, *, data_dir: Path, is_pooled: bool = False) -> dict[str, 
             "PASSWORD": unquote(parts.password or ""),
             "HOST": unquote(parts.hostname or ""),
             "PORT": str(parts.port or ""),
-            "CONN_MAX_AGE": 60,
+            "CONN_MAX_AGE": 600,
             "CONN_HEALTH_CHECKS": True,
+            # What people wait for is the same few statements again and again: the server keeps them
+            # for a connection. A pooler does not: each transaction has another one.
+            "DISABLE_SERVER_SIDE_CURSORS": is_pooled,
             "OPTIONS": {
-                # What people wait for is the same few statements again and again: the server plans
-                # each once for a connection.
+                **dict(parse_qsl(parts.query)),
                 "server_side_binding": True,
                 "prepare_threshold": None if is_pooled else 5,
-                **dict(parse_qsl(parts.query)),
             },
         }
     raise ImproperlyConfigured(

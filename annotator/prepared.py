@@ -42,8 +42,14 @@ class _Statement:
     """The SQL of a query with its places."""
 
     def __init__(self, compiler: Any, ending: str = "") -> None:
-        sql, self._params = compiler.as_sql()
-        self._sql = sql + ending
+        sql, params = compiler.as_sql()
+        before, *after = sql.split("%s")
+        self._params = [param for param in params if _literal(param) is None]
+        # A constant is written out: to use an index of some rows only, a planner has to see that
+        # these are among them.
+        texts = (_literal(param) or "%s" for param in params)
+        pieces = [text + piece for text, piece in zip(texts, after, strict=True)]
+        self._sql = "".join([before, *pieces, ending])
 
     def execute(self, values: dict[str, Any]) -> Any:
         """Run it with these values and return the cursor."""
@@ -54,6 +60,17 @@ class _Statement:
         cursor = connection.cursor()
         cursor.execute(self._sql, params)
         return cursor
+
+
+def _literal(param: Any) -> str | None:
+    """Return a plain constant as SQL, or None for what is given or has a form of its own."""
+    if isinstance(param, bool):
+        return ("FALSE", "TRUE")[param]
+    if isinstance(param, int):
+        return str(int(param))
+    if isinstance(param, str):
+        return "'" + str(param).replace("'", "''").replace("%", "%%") + "'"
+    return None
 
 
 def _adapted(value: Any) -> Any:
@@ -116,7 +133,9 @@ class _Reading(Generic[Row]):
 
     def run(self, values: dict[str, Any]) -> list[Row]:
         if self._locks and connection.get_autocommit():
-            raise TransactionManagementError("Rows can be locked in a transaction only.")
+            raise TransactionManagementError(
+                "select_for_update cannot be used outside of a transaction."
+            )
         with self._statement.execute(values) as cursor:
             rows = cursor.fetchall()
         return list(self._iterable(_Answered(self, map(self._converted, rows))))

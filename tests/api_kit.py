@@ -249,6 +249,7 @@ BODIES: dict[str, Body] = {
     "post classes": lambda *_: {"name": "n"},
     "patch class": lambda *_: {"name": "n"},
     "patch member": lambda *_: {"role": "reviewer"},
+    "post images": lambda *_: {"urls": ["https://example.org/a.png"]},
     "post known": lambda *_: {"sha256": []},
     "post submit": lambda user, project: {
         "lease": _lease(user, project), "class_ids": [class_of(project).pk], "key": "k",

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from factories import make_images, make_member, make_project, now
 
 from annotator.labeling.models import Image, Project
-from annotator.prepared import Given, Prepared, PreparedUpdate
+from annotator.prepared import Given, Prepared, PreparedUpdate, insert, insert_all
 from workqueue.models import Lease
 
 pytestmark = pytest.mark.django_db
@@ -132,3 +132,37 @@ def test_rows_are_locked_in_a_transaction_only():
 
     with pytest.raises(TransactionManagementError):
         query.all()
+
+
+def test_constants_are_written_into_the_sql(project):
+    """A planner can use an index of open images only if it sees that open ones are asked for."""
+    make_images(project, 1)
+    query = Prepared(
+        lambda: Image.objects.filter(
+            project=Given("project"), status="open", note="it's 100 %s", width__gt=5
+        )
+    )
+
+    assert query.all(project=project) == []
+    assert "'open'" in query._built._statement._sql
+    assert "it''s 100 %%s" in query._built._statement._sql
+
+
+def test_a_new_object_is_inserted_as_saving_would(project):
+    (image,) = make_images(project, 1)
+    times = {"granted_at": now(), "expires_at": now()}
+    fields = {"image": image, "project": project, "served": {"a": [1, None]}, "slot": 0, **times}
+    one, two = make_member(project), make_member(project)
+
+    first = insert(Lease(user=one, state="released", **fields))
+    second, third = insert_all(
+        [Lease(user=two, state="released", client=name, **fields) for name in "ab"]
+    )
+
+    assert Lease.objects.get(pk=first.pk) == first
+    assert Lease.objects.get(pk=first.pk).served == {"a": [1, None]}
+    assert Lease.objects.get(pk=first.pk).token == first.token
+    assert [Lease.objects.get(pk=row.pk).client for row in (second, third)] == ["a", "b"]
+    first.slot = 2
+    first.save()
+    assert Lease.objects.get(pk=first.pk).slot == 2

@@ -20,7 +20,7 @@ from annotator.prepared import Given, Prepared
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
-_MEMBERSHIP = Membership.objects.filter(project=OuterRef("pk"), user=Given("user"))
+_MEMBERSHIP = Membership.objects.filter(project=OuterRef("pk"), user=Given("user")).order_by()
 _PROJECT: Prepared[Any] = Prepared(
     lambda: (
         apps.get_model("labeling", "Project")
@@ -171,13 +171,18 @@ def object_for(
         NotFound: no such object, or not the user's to see.
         PermissionDenied: the role is too small.
     """
+    unknown = NotFound("There is no such object, or it is not yours to see.")
     found = queryset.filter(**lookup).select_related(project_path).first()
     if found is None:
-        raise NotFound("There is no such object, or it is not yours to see.")
+        raise unknown
     project: Any = found
     for step in project_path.split("__"):
         project = getattr(project, step)
-    project_for(user, project.pk, at_least)
+    try:
+        project_for(user, project.pk, at_least)
+    except NotFound:
+        # In the same words: strangers must not learn which objects there are.
+        raise unknown from None
     return found
 
 

@@ -6,6 +6,7 @@ more that are the CRC-32 of what stands before them. A scanner for leaked secret
 """
 
 import hashlib
+import re
 import secrets
 import string
 import zlib
@@ -16,6 +17,7 @@ PREFIX_SHOWN = 12
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _N_RANDOM = 43
 _N_CHECK = 6
+_OLD = re.compile("ann_[0-9A-Za-z_-]{43}", re.ASCII)
 
 
 def new_token(kind: str) -> str:
@@ -27,7 +29,7 @@ def new_token(kind: str) -> str:
 def is_well_formed(secret: str) -> bool:
     """Return whether this may be one of our tokens; the first ones had no checksum."""
     if not secret.startswith((PERSONAL, SERVICE)):
-        return secret.startswith("ann_")
+        return _OLD.fullmatch(secret) is not None
     body, check = secret[:-_N_CHECK], secret[-_N_CHECK:]
     return len(body) == len(PERSONAL) + _N_RANDOM and check == _checksum(body)
 

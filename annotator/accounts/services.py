@@ -206,22 +206,25 @@ def find_token(*, secret: str, now: datetime) -> ApiToken | None:
     return token
 
 
-@transaction.atomic
 def note_token_in_address(*, secret: str, now: datetime) -> None:
     """Write down that a living token stood in an address, where logs and histories keep it.
 
     Once an hour: nobody can fill the history with it, which is never cleared.
     """
+    # Before any transaction: who has no token must not make those wait who write.
     token = find_token(secret=secret, now=now)
-    hour = int(now.timestamp()) // 3600 * 3600
-    if token is None or add_to_count(key=f"token-in-address:{token.pk}", window=hour) > 1:
+    if token is None:
         return
-    events.record(
-        kind="token.in_address",
-        project_id=token.user.service_of_id,
-        actor_id=token.user_id,
-        payload={"token": token.pk},
-    )
+    hour = int(now.timestamp()) // 3600 * 3600
+    with transaction.atomic():
+        if add_to_count(key=f"token-in-address:{token.pk}", window=hour) > 1:
+            return
+        events.record(
+            kind="token.in_address",
+            project_id=token.user.service_of_id,
+            actor_id=token.user_id,
+            payload={"token": token.pk},
+        )
 
 
 @transaction.atomic
@@ -231,7 +234,8 @@ def set_role(*, project_id: int, user: User, role: Role, actor: User) -> Members
     Raises:
         LastLeadError: the only lead would lose the role.
     """
-    former = Membership.objects.select_for_update().filter(project_id=project_id, user=user).first()
+    _lock_members(project_id)
+    former = Membership.objects.filter(project_id=project_id, user=user).first()
     if former and former.role == Role.LEAD and role < Role.LEAD:
         _refuse_last_lead(project_id, user)
     membership, _ = Membership.objects.update_or_create(
@@ -253,7 +257,8 @@ def remove_member(*, project_id: int, user: User, actor: User) -> None:
     Raises:
         LastLeadError: they are the only lead.
     """
-    membership = Membership.objects.select_for_update().get(project_id=project_id, user=user)
+    _lock_members(project_id)
+    membership = Membership.objects.get(project_id=project_id, user=user)
     if membership.role == Role.LEAD:
         _refuse_last_lead(project_id, user)
     membership.delete()
@@ -263,6 +268,12 @@ def remove_member(*, project_id: int, user: User, actor: User) -> None:
     events.record(
         kind="member.removed", project_id=project_id, actor_id=actor.pk, payload={"user": user.pk}
     )
+
+
+def _lock_members(project_id: int) -> None:
+    """Let one change of a project's leads wait for another: each must see who is left."""
+    leads = Membership.objects.select_for_update().filter(project_id=project_id, role=Role.LEAD)
+    list(leads.order_by("pk").values_list("pk", flat=True))
 
 
 def _refuse_last_lead(project_id: int, user: User) -> None:

@@ -20,7 +20,9 @@ class SessionStore(db.SessionStore):
     """Django's sessions in the database, with a prepared query."""
 
     def _get_session_from_db(self) -> Session | None:
-        found = _SESSION.first(session_key=self.session_key, now=timezone.now())
+        key = str(self.session_key)
+        # A cookie can hold anything, and PostgreSQL takes no NUL.
+        found = _SESSION.first(session_key=key, now=timezone.now()) if key.isalnum() else None
         if found is None:
             self._session_key = None
         return found

@@ -34,6 +34,7 @@ CODES: dict[str, tuple[int, str]] = {
     "switched-off": (409, "switch the webhook on first"),
     "too-many-webhooks": (409, "delete one first; the limit is in `detail`"),
     "too-many-exports": (409, "five of a project at once; wait for one, or cancel it"),
+    "upload-finished": (409, "it is complete and being imported; cancel the import instead"),
     "undo-refused": (
         409,
         "not one of your last labels, or replaced, or the image is somebody else's now",

@@ -64,11 +64,15 @@ class APIView(views.APIView):
         method = (request.method or "").lower()
         if method in self.without_body:
             Nothing(data=request.data).is_valid(raise_exception=True)
-        if self.answers_once and method in WRITES and "Idempotency-Key" in request.headers:
+        if method in WRITES and self.takes_key(request) and "Idempotency-Key" in request.headers:
             handler = getattr(self, method, self.http_method_not_allowed)
             # DRF looks the handler up next.
             once = answer_once(handler, self.secret_fields, in_steps=method in self.in_steps)
             setattr(self, method, once)
+
+    def takes_key(self, request: Request) -> bool:
+        """Return whether the answer to this write is kept for its idempotency key."""
+        return self.answers_once
 
     def _check_parameters(self, request: Request) -> None:
         # A misspelt filter must not silently answer with everything.

@@ -59,7 +59,7 @@ class Import(models.Model):
     @property
     def file_name(self) -> str:
         """What people call it: the name of the zip, or how many addresses it is."""
-        n = len(self.urls)
+        n = self.n_entries
         return self.upload.file_name if self.upload else f"{n} address{'' if n == 1 else 'es'}"
 
 

@@ -1,5 +1,6 @@
 """Bytes to images: uploads one by one, uploads in pieces, and zips."""
 
+import fcntl
 import hashlib
 import math
 import os
@@ -23,6 +24,7 @@ from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 from django.db.models import Count, F
+from django.utils import timezone
 
 from annotator.accounts.models import User
 from annotator.events import services as events
@@ -311,10 +313,10 @@ def append_to_upload(*, upload: Upload, offset: int, source: IO[bytes], length: 
         length: how many bytes the piece has.
 
     Raises:
-        OffsetMismatchError: the upload stands elsewhere.
+        OffsetMismatchError: the upload stands elsewhere, or another request is writing to it.
     """
     with upload_path(upload).open("ab") as target:
-        received = target.tell()
+        received = _locked_end(target)
         if offset != received or received + length > upload.length:
             raise OffsetMismatchError(received)
         try:
@@ -326,10 +328,22 @@ def append_to_upload(*, upload: Upload, offset: int, source: IO[bytes], length: 
             target.flush()
             os.fsync(target.fileno())
         received = target.tell()
-    Upload.objects.filter(pk=upload.pk).update(offset=received)
+    Upload.objects.filter(pk=upload.pk).update(offset=received, touched_at=timezone.now())
     if received == upload.length:
         _start_import(upload)
     return received
+
+
+def _locked_end(target: IO[bytes]) -> int:
+    """Return how many bytes there are, with the file to ourselves until it is closed.
+
+    A request whose connection broke may still be writing what has arrived of it.
+    """
+    try:
+        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OffsetMismatchError(target.seek(0, os.SEEK_END)) from error
+    return target.seek(0, os.SEEK_END)
 
 
 @transaction.atomic
@@ -349,8 +363,18 @@ def _start_import(upload: Upload) -> Import:
     return import_run
 
 
+class UploadFinishedError(Exception):
+    """The upload is complete, and what is in it is being imported."""
+
+
 def drop_upload(*, upload: Upload) -> None:
-    """Forget an unfinished upload and its bytes."""
+    """Forget an unfinished upload and its bytes.
+
+    Raises:
+        UploadFinishedError: there is an import of it.
+    """
+    if Import.objects.filter(upload=upload).exists():
+        raise UploadFinishedError("This upload is complete. Cancel its import instead.")
     upload_path(upload).unlink(missing_ok=True)
     upload.delete()
 

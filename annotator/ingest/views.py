@@ -115,21 +115,22 @@ class UrlsIn(StrictSerializer):
 class ImagesUploadView(APIView):
     """Adding pictures, a few per request."""
 
-    answers_once = False  # the same bytes are the same image
     contract = {
         "post": Operation(
             answers.UploadResultsOut,
             also={202: answers.ImportOut},
             body={"multipart/form-data": FilesIn, "application/json": UrlsIn},
             role=Role.LEAD,
-            # Taken and not needed; openapi-python-client stumbles over two bodies without it.
-            sends=("Idempotency-Key",),
         ),
     }
 
     def get_parsers(self) -> list[BaseParser]:
         """Take multipart bodies with files, and JSON with addresses."""
         return [MultiPartParser(), StrictJSONParser()]
+
+    def takes_key(self, request: Request) -> bool:
+        """Return whether it is a list of addresses: the same bytes are the same image anyway."""
+        return _is_json(request)
 
     def post(self, request: Request, project_id: int) -> Response:
         """Add the files of the field ``file``, or fetch the addresses of ``urls``.
@@ -146,6 +147,7 @@ class ImagesUploadView(APIView):
                 external_ids=[entry["external_id"] for entry in wanted],
             )
             return Response(_present(import_run), status=202)
+        _refuse_other_fields(request)
         files = request.FILES.getlist("file")
         if not files:
             raise Problem(
@@ -166,6 +168,18 @@ class ImagesUploadView(APIView):
         ]
         services.note_upload(project=project, user=person_of(request), results=results)
         return Response(_report(results))
+
+
+def _refuse_other_fields(request: Request) -> None:
+    known = FilesIn().fields
+    sent = [*request.POST, *request.FILES]
+    unknown = {
+        name: serializers.ErrorDetail("This field is not known.", "unknown-field")
+        for name in sent
+        if name not in known
+    }
+    if unknown:
+        raise serializers.ValidationError(unknown)
 
 
 def _external_ids(request: Request, n_files: int) -> list[str]:
@@ -303,7 +317,7 @@ class UploadView(APIView):
             returns=("Upload-Offset", "X-Import-Id", "Tus-Resumable"),
             problems=("offset-mismatch",),
         ),
-        "delete": Operation(None, status=204, role=Role.LEAD),
+        "delete": Operation(None, status=204, role=Role.LEAD, problems=("upload-finished",)),
     }
 
     def head(self, request: Request, project_id: int, key: UUID) -> Response:
@@ -339,7 +353,10 @@ class UploadView(APIView):
 
     def delete(self, request: Request, project_id: int, key: UUID) -> Response:
         """Give an unfinished upload up."""
-        services.drop_upload(upload=_upload(request, project_id, key))
+        try:
+            services.drop_upload(upload=_upload(request, project_id, key))
+        except services.UploadFinishedError as error:
+            raise Problem(409, "upload-finished", str(error)) from error
         return _tus(204)
 
 
@@ -380,7 +397,8 @@ class ImportsView(APIView):
         """List them, newest first."""
         access.project_for(person_of(request), project_id, Role.LEAD)
         imports = Import.objects.filter(project=project_id).select_related("job", "upload")
-        return page_of(request, imports, _present)
+        # The addresses of a list can be megabytes.
+        return page_of(request, imports.defer("urls", "external_ids"), _present)
 
 
 class ImportView(APIView):

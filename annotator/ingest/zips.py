@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 MAX_ENTRIES = 1_000_000
-MAX_DIRECTORY_BYTES = 512 * 1024**2
+MAX_DIRECTORY_BYTES = 64 * 1024**2
 MAX_RATIO = 200
 # Small files may compress better than this without being a bomb.
 RATIO_FROM_BYTES = 1024**2
@@ -63,6 +63,7 @@ class SafeZip:
             BadZipError: it is not a zip, is cut short, or has absurdly many entries.
         """
         try:
+            _refuse_large_directory(path)
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise BadZipError("bad-zip", f"This is not a readable zip file ({error}).") from error
@@ -109,6 +110,21 @@ class SafeZip:
             if getattr(error, "errno", None):
                 raise
             raise EntryRefusedError("broken-entry", f"It cannot be unpacked ({error}).") from error
+
+
+def _refuse_large_directory(path: Path) -> None:
+    """See how large the directory is before zipfile reads it whole, with an object an entry.
+
+    Raises:
+        BadZipError: it is absurdly large.
+    """
+    with path.open("rb") as file:
+        # The only reader of this record, zip64's too, that is known to agree with zipfile.
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY_BYTES:  # type: ignore[attr-defined]
+        raise BadZipError(
+            "too-many-entries", f"Its directory is larger than {MAX_DIRECTORY_BYTES // 1024**2} MB."
+        )
 
 
 def _overlap(infos: list[zipfile.ZipInfo]) -> bool:

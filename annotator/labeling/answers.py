@@ -63,7 +63,9 @@ class ArchivedProjectOut(ProjectOut):
 class RestoredProjectOut(ProjectOut):
     """A project that its members see again."""
 
-    n_labels_recalled = c.whole("labels that came meanwhile and count now")
+    n_labels_recalled = c.whole(
+        "labels that came meanwhile and count now; null while a job sees to it", null=True
+    )
 
 
 class AnnotationOut(Answer):

@@ -9,3 +9,4 @@ class LabelingConfig(AppConfig):
         from annotator.jobs import registry
 
         registry.register("settle_class", "annotator.labeling.restoring:settle_class")
+        registry.register("settle_project", "annotator.labeling.restoring:settle_project")

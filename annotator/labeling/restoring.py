@@ -12,6 +12,7 @@ from django.db.models import F, Q
 
 from annotator.accounts.models import User
 from annotator.events import services as events
+from annotator.jobs import services as jobs
 from annotator.jobs.running import JobRun
 from annotator.labeling import hooks
 from annotator.labeling.models import Annotation, AnnotationRegion, Image, LabelClass, Project
@@ -34,20 +35,38 @@ class ImageExistsError(Exception):
     """The same picture, or another with its external id, was uploaded since it was deleted."""
 
 
-def restore_project(*, project: Project, actor: User) -> int:
-    """Bring an archived project back to all its members; return how many labels count again.
+@transaction.atomic
+def restore_project(*, project: Project, actor: User) -> int | None:
+    """Bring an archived project back to all its members.
 
-    Those are the labels that were on their way when it was archived.
+    Returns:
+        How many labels count again, which were on their way when it was archived; None when there
+        are so many that a job sees to them.
     """
-    with transaction.atomic():
-        archived = Project.objects.filter(pk=project.pk).exclude(deleted_at=None)
-        if not archived.update(deleted_at=None):
-            return 0
-        hooks.images_brought_back(project.pk)
-        events.record(kind="project.restored", project_id=project.pk, actor_id=actor.pk, payload={})
-    project.deleted_at = None
+    # Who is giving a label holds its classes: it is kept before we look, or given afterwards.
+    _lock_classes(project.pk)
     image_ids = _images_with_kept_labels(project.pk)
-    return sum(_recall_in_a_transaction(project.pk, some) for some in _by(AT_ONCE, image_ids))
+    are_few = len(image_ids) <= AT_ONCE
+    if are_few:
+        locked_images(image_ids)
+    archived = Project.objects.filter(pk=project.pk).exclude(deleted_at=None)
+    if not archived.update(deleted_at=None):
+        return 0
+    project.deleted_at = None
+    n_recalled = None
+    if are_few:
+        n_recalled = _recall(project.pk, image_ids)
+    else:
+        jobs.enqueue(
+            kind="settle_project",
+            queue="interactive",
+            project_id=project.pk,
+            params={"project_id": project.pk},
+            user_id=actor.pk,
+        )
+    hooks.images_brought_back(project.pk)
+    events.record(kind="project.restored", project_id=project.pk, actor_id=actor.pk, payload={})
+    return n_recalled
 
 
 @transaction.atomic
@@ -173,6 +192,24 @@ def settle_class(run: JobRun) -> None:
         )
 
 
+def settle_project(run: JobRun) -> None:
+    """Do a job of kind ``settle_project``: the labels kept meanwhile count again."""
+    project_id = run.params["project_id"]
+    image_ids = _images_with_kept_labels(project_id)
+    n_recalled = 0
+    for number, some in enumerate(_by(AT_ONCE, image_ids)):
+        run.progress(number * AT_ONCE, len(image_ids), "labels follow their project")
+        with run.step():
+            n_recalled += _recall(project_id, some)
+    with run.commit():
+        events.record(
+            kind="project.settled",
+            project_id=project_id,
+            actor_id=run.user_id,
+            payload={"labels_recalled": n_recalled},
+        )
+
+
 def _by(n: int, ids: list[int]) -> Iterable[list[int]]:
     return (ids[start : start + n] for start in range(0, len(ids), n))
 
@@ -202,11 +239,6 @@ def _images_with_kept_labels(project_id: int, label_class: LabelClass | None = N
             withdrawn.filter(replaces__regions__label_class=label_class),
         ]
     return sorted({pk for rows in found for pk in rows.values_list("image_id", flat=True)})
-
-
-@transaction.atomic
-def _recall_in_a_transaction(project_id: int, image_ids: list[int]) -> int:
-    return _recall(project_id, image_ids)
 
 
 def _recall(project_id: int, image_ids: list[int]) -> int:
@@ -289,14 +321,18 @@ def _append_again(recalled: list[tuple[Annotation, Annotation]]) -> None:
         for row, statement in recalled
     )  # fmt: skip
     AnnotationRegion.objects.bulk_create(
-        AnnotationRegion(
-            annotation=row,
-            label_class_id=region.label_class_id,
-            shape=region.shape,
-            geometry=region.geometry,
-        )
-        for row, (_, statement) in zip(again, recalled, strict=True)
-        for region in statement.regions.all()
+        (
+            AnnotationRegion(
+                annotation=row,
+                label_class_id=region.label_class_id,
+                shape=region.shape,
+                geometry=region.geometry,
+            )
+            for row, (_, statement) in zip(again, recalled, strict=True)
+            for region in statement.regions.all()
+        ),
+        # PostgreSQL takes 65,535 parameters a statement.
+        batch_size=5000,
     )
 
 

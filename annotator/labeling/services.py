@@ -41,7 +41,7 @@ _STANDING = Prepared(lambda: Annotation.objects.filter(image=Given("image"), is_
 _SET_STATUS = PreparedUpdate(
     lambda: Image.objects.filter(pk=Given("image")), status=Given("status")
 )
-_COUNT = PreparedUpdate(
+_ADD_TO_COUNTERS = PreparedUpdate(
     lambda: Project.objects.filter(pk=Given("project")),
     n_labelled=F("n_labelled") + Given("n_labelled", IntegerField()),
     n_labels=F("n_labels") + Given("n_labels", IntegerField()),
@@ -241,7 +241,7 @@ def follow_labels(
 
 def _count(project: Project, *, n_labelled: int, n_labels: int) -> None:
     if n_labelled or n_labels:
-        _COUNT.run(project=project, n_labelled=n_labelled, n_labels=n_labels)
+        _ADD_TO_COUNTERS.run(project=project, n_labelled=n_labelled, n_labels=n_labels)
 
 
 @transaction.atomic
@@ -250,9 +250,13 @@ def delete_project(*, project: Project, actor: User, now: datetime) -> None:
 
     Nothing of it is destroyed. Its leases end, and its background work at its next check.
     """
-    if not Project.objects.filter(pk=project.pk, deleted_at=None).update(deleted_at=now):
+    living = Project.objects.filter(pk=project.pk, deleted_at=None)
+    if not living.exists():
         return
+    # Leases before the project, as everybody takes them who labels.
     hooks.project_archived(project.pk)
+    if not living.update(deleted_at=now):
+        return
     events.record(kind="project.deleted", project_id=project.pk, actor_id=actor.pk, payload={})
 
 

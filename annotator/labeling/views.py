@@ -17,7 +17,7 @@ from annotator.api.paging import PAGED, InTheirOrder, limit_of, page_of
 from annotator.api.problems import Problem
 from annotator.api.serializers import StrictSerializer
 from annotator.api.views import APIView
-from annotator.events.models import Event
+from annotator.events.selectors import feed_of
 from annotator.labeling import answers, restoring, serializers, services
 from annotator.labeling.models import Image, LabelClass
 from annotator.labeling.presenters import (
@@ -155,7 +155,6 @@ class ProjectRestoreView(APIView):
     """Bringing an archived project back."""
 
     without_body = ("post",)
-    in_steps = ("post",)
     contract = {"post": Operation(answers.RestoredProjectOut, role=Role.LEAD)}
 
     def post(self, request: Request, project_id: int) -> Response:
@@ -459,7 +458,7 @@ class EventsView(APIView):
         access.project_for(person_of(request), project_id, Role.REVIEWER)
         after = _whole_number(request.query_params.get("after", "0"))
         limit = limit_of(request, EVENTS_AT_ONCE)
-        found = Event.objects.filter(project=project_id, pk__gt=after).select_related("actor")
+        found = feed_of(project_id, after=after).select_related("actor")
         events = [
             {
                 "id": event.pk,
@@ -469,7 +468,7 @@ class EventsView(APIView):
                 "payload": event.payload,
                 "at": event.at.isoformat(),
             }
-            for event in found.order_by("pk")[:limit]
+            for event in found[:limit]
         ]
         return Response({"results": events, "after": events[-1]["id"] if events else after})
 

@@ -263,7 +263,7 @@ def _retry_after(text: str, at: datetime) -> timedelta:
         return min(timedelta(seconds=int(text[:9])), LONGEST_WAIT)
     try:
         asked = parsedate_to_datetime(text) - at
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return timedelta(0)
     return max(timedelta(0), min(asked, LONGEST_WAIT))
 

@@ -41,6 +41,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "project.changed": "Its name or instructions were changed",
         "project.deleted": "The project was archived",
         "project.restored": "The project was brought back",
+        "project.settled": "The labels kept meanwhile have followed their project",
         "class.added": "A class was added",
         "class.changed": "A class was changed",
         "class.deleted": "A class was deleted",

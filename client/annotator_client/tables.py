@@ -1,6 +1,7 @@
 """Files a command reads: labels and probabilities."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,12 @@ def _of_csv(path: Path) -> Probabilities:
 def _numbers(texts: Iterable[str | None], path: Path, line: int) -> Iterator[float]:
     for text in texts:
         try:
-            yield float(text or "")
-        except ValueError as error:
-            raise AnnotatorError(f"{path}, line {line}: “{text or ''}” is no number.") from error
+            number = float(text or "")
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise AnnotatorError(f"{path}, line {line}: “{text or ''}” is no number.")
+        yield number
 
 
 def _whole(text: str, path: Path) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 
 from annotator_client.errors import AnnotatorError, WebhookRefusedError
 
+LONGEST_TIME = 12
+
 TOLERANCE_S = 300
 PREFIX = "whsec_"
 
@@ -36,7 +38,7 @@ def verify_webhook(
         signatures = given["webhook-signature"].split()
     except KeyError as error:
         raise WebhookRefusedError(f"The header {error.args[0]} is missing.") from error
-    if not (sent_at.isascii() and sent_at.isdigit()):
+    if not (sent_at.isascii() and sent_at.isdigit() and len(sent_at) <= LONGEST_TIME):
         raise WebhookRefusedError("The header webhook-timestamp is no number of seconds.")
     if abs(time.time() - int(sent_at)) > tolerance_s:
         raise WebhookRefusedError(f"The message is not of the last {tolerance_s:g} seconds.")

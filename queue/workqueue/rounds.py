@@ -57,8 +57,8 @@ def run_round(run: JobRun) -> None:
     with watch.step("load"):
         _verify_segments(project)
         labelled = learning.load_labelled(project, frame_before=frame_before(project))
-        pool = learning.load_pool(project)
         begun = learning.load_begun(project)
+        pool = learning.load_pool(project, begun)
         predicted, lack = predictions_for(project, config, pool, labelled.class_ids)
     run.progress(1, 4, "training")
     learned = learn(run, labelled, pool, config, round_, watch)

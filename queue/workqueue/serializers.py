@@ -49,6 +49,18 @@ class ClaimIn(StrictSerializer):
     )
 
 
+class SecondsField(serializers.FloatField):
+    """How long a label took; capped, since a tab left open over night must not lose its label."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(min_value=0, required=False, default=None, allow_null=True, **more)
+
+    def run_validation(self, data: Any = serializers.empty) -> float | None:
+        """Return the seconds, at most as many as are believed."""
+        value = super().run_validation(data)
+        return None if value is None else min(float(value), LONGEST_S)
+
+
 class SubmitIn(StrictSerializer):
     """A label."""
 
@@ -58,18 +70,12 @@ class SubmitIn(StrictSerializer):
         max_length=1000,
         help_text="the classes the image has; none where none fits and the project allows several",
     )
-    seconds = serializers.FloatField(
-        min_value=0, required=False, default=None, allow_null=True, help_text="time on screen"
-    )
+    seconds = SecondsField(help_text="time on screen")
     key = serializers.RegexField(
         KEY,
         required=False,
         help_text="the idempotency key, where it cannot be sent as a header",
     )
-
-    def validate_seconds(self, value: float | None) -> float | None:
-        """Cap the time on screen: a tab left open over night must not lose its label."""
-        return None if value is None else min(value, LONGEST_S)
 
 
 class LabelOfManyIn(SubmitIn):
@@ -106,9 +112,7 @@ class LabelIn(StrictSerializer):
         max_length=1000,
         help_text="the classes the image has",
     )
-    seconds = serializers.FloatField(
-        min_value=0, required=False, default=None, allow_null=True, help_text="time it took"
-    )
+    seconds = SecondsField(help_text="time it took")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """See that the image is named in one way."""
@@ -146,7 +150,9 @@ class UndoIn(StrictSerializer):
     """A label to take back."""
 
     annotation = serializers.IntegerField(
-        min_value=1, help_text="the label to take back: one of your last twenty"
+        min_value=1,
+        max_value=LARGEST_ID,
+        help_text="the label to take back: one of your last twenty",
     )
     client = serializers.CharField(
         max_length=40, required=False, default="", allow_blank=True, help_text="as in claim"
@@ -229,7 +235,7 @@ class EditIn(StrictSerializer):
     """The classes a label should have."""
 
     class_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1),
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
         max_length=1000,
         help_text="the classes the image has",
     )

@@ -3,7 +3,16 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection
 from django.urls import reverse
-from factories import class_of, make_images, make_member, make_project, make_ranking, make_user, now
+from factories import (
+    class_of,
+    make_images,
+    make_label,
+    make_member,
+    make_project,
+    make_ranking,
+    make_user,
+    now,
+)
 from rest_framework.test import APIClient
 
 from annotator.accounts import services, throttling
@@ -215,3 +224,57 @@ def test_the_address_is_what_the_outermost_proxy_of_ours_has_seen(
     request = rf.get("/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=forwarded)
 
     assert throttling.address_of(request) == found
+
+
+@pytest.mark.parametrize("text", ["ann_", "ann_000123", "ann_" + "x" * 42])
+def test_what_only_begins_like_a_token_can_be_looked_for(client_of, text):
+    project = make_project()
+
+    answer = client_of(project.created_by).get(f"/api/v1/projects/{project.pk}/images/?q={text}")
+
+    assert answer.status_code == 200
+
+
+def test_a_cookie_with_what_no_session_has_is_nobodys(client):
+    client.cookies["sessionid"] = "\0aaaaaaaa"
+
+    assert client.get("/api/v1/me/").status_code == 401
+
+
+def test_strangers_are_told_the_same_of_what_is_there_and_what_is_not(client_of):
+    project = make_project()
+    (image,) = make_images(project, 1)
+    stranger = client_of(make_user())
+    label = make_label(image, project.created_by, class_of(project))
+
+    there = stranger.get(f"/api/v1/annotations/{label.pk}/").json()
+    not_there = stranger.get("/api/v1/annotations/999999/").json()
+
+    assert there["detail"] == not_there["detail"]
+
+
+def test_a_class_no_database_can_hold_is_refused(client_of):
+    project = make_project()
+    (image,) = make_images(project, 1)
+    client = client_of(project.created_by)
+    label = make_label(image, project.created_by, class_of(project))
+
+    answer = client.put(
+        f"/api/v1/annotations/{label.pk}/",
+        {"class_ids": ["9223372036854775808"]},
+        format="json",
+        headers={"If-Match": "*"},
+    )
+
+    assert answer.status_code == 400
+
+
+def test_a_label_that_took_for_ever_spoils_no_figure(client_of):
+    project = make_project()
+    client = client_of(project.created_by)
+    for image in make_images(project, 2):
+        body = {"image": image.pk, "class_ids": [class_of(project).pk], "seconds": 1.7e308}
+        given = client.post(f"/api/v1/projects/{project.pk}/annotations/", body, format="json")
+        assert given.status_code == 201
+
+    assert client.get(f"/api/v1/projects/{project.pk}/metrics/").status_code == 200

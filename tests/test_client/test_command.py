@@ -134,6 +134,7 @@ def test_probabilities_come_from_a_file(run, project, tmp_path, kind, named_by):
         ("a,b\n1,2", "needs a column image or"),
         ("image,cat,dog\nx,1,0", "“x” is no id of an image"),
         ("image,cat,dog\n1,1,zero", "line 2: “zero” is no number"),
+        ("image,cat,dog\n1,1,nan", "line 2: “nan” is no number"),
         ("image,cat,dog\n1,1", "line 2: “” is no number"),
         ("image,cow,dog\n1,1,0", "has no class “cow”"),
         (b"\xff\xfe\x00", "it is no text in UTF-8"),

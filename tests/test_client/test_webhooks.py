@@ -73,3 +73,11 @@ def test_a_message_of_another_time_is_refused(shift):
 def test_a_secret_that_is_none_is_not_taken_for_a_forged_message():
     with pytest.raises(AnnotatorError, match="looks like whsec_"):
         verify_webhook("whsec_what?", _headers(), BODY)
+
+
+@pytest.mark.parametrize("digits", [13, 400, 5000])
+def test_a_time_beyond_all_clocks_is_refused_like_any_other(digits):
+    headers = _headers() | {"Webhook-Timestamp": "9" * digits}
+
+    with pytest.raises(WebhookRefusedError):
+        verify_webhook(SECRET, headers, BODY)

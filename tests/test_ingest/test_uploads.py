@@ -1,5 +1,6 @@
 import base64
 import csv
+import fcntl
 import hashlib
 import io
 import threading
@@ -15,7 +16,7 @@ from factories import class_of, make_label, make_member, make_project, make_user
 from PIL import Image as Picture
 
 from annotator.accounts.models import Role
-from annotator.ingest import services
+from annotator.ingest import services, zips
 from annotator.ingest.models import Import, ImportEntry, Upload
 from annotator.jobs import services as jobs
 from annotator.jobs.models import Job
@@ -382,6 +383,72 @@ def test_an_import_can_be_cancelled(lead_client):
 
     assert cancelled.json()["state"] == "cancelled"
     assert do_import() == "not mine"
+
+
+def test_a_zip_whose_directory_is_absurdly_large_is_refused_before_it_is_read(
+    lead_client, monkeypatch
+):
+    project, client = lead_client
+    content = zipped([(f"{i}.png", b"x") for i in range(5)])
+    monkeypatch.setattr(zips, "MAX_DIRECTORY_BYTES", 200)
+    monkeypatch.setattr(zips.zipfile, "ZipFile", None)
+
+    answer = upload_zip(client, project, content)
+    do_import()
+
+    where = reverse("api:import", args=[project.pk, answer["X-Import-Id"]])
+    assert "Its directory is larger" in client.get(where).json()["error"]
+
+
+def test_an_upload_that_is_being_imported_cannot_be_given_up(lead_client):
+    project, client = lead_client
+    content = zipped([("a.png", picture())])
+    location = begin(client, project, len(content))["Location"]
+    patch(client, location, content, 0)
+
+    refused = client.delete(location)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "upload-finished")
+    assert do_import() == "done"
+    assert project.images.count() == 1
+
+
+def test_two_requests_never_write_to_one_upload_at_once(lead_client):
+    project, client = lead_client
+    location = begin(client, project, 1000)["Location"]
+    patch(client, location, b"x" * 10, 0)
+    upload = Upload.objects.get()
+
+    with services.upload_path(upload).open("ab") as broken_off:
+        fcntl.flock(broken_off, fcntl.LOCK_EX)
+        meanwhile = patch(client, location, b"y" * 10, 10)
+    afterwards = patch(client, location, b"y" * 10, 10)
+
+    assert (meanwhile.status_code, meanwhile.json()["offset"]) == (409, 10)
+    assert afterwards["Upload-Offset"] == "20"
+
+
+def test_an_upload_somebody_goes_on_with_is_not_swept(lead_client):
+    project, client = lead_client
+    location = begin(client, project, 1000)["Location"]
+    Upload.objects.update(touched_at=now() - settings.JOB_LEASE)
+
+    patch(client, location, b"x" * 10, 0)
+    services.sweep_uploads(before=now() - settings.JOB_LEASE / 2)
+
+    assert Upload.objects.get().offset == 10
+
+
+def test_a_misspelt_field_beside_the_files_is_refused_and_nothing_added(lead_client):
+    project, client = lead_client
+    file = SimpleUploadedFile("a.png", picture())
+    body = {"file": file, "external_ids": "cam1/1"}
+
+    refused = client.post(reverse("api:images", args=[project.pk]), body, format="multipart")
+
+    assert refused.status_code == 400
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/external_ids"]
+    assert project.images.count() == 0
 
 
 def test_uploads_nobody_goes_on_with_are_swept(lead_client):

@@ -8,7 +8,8 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from factories import HOUR, class_of, make_images, make_member, make_project, make_ranking, now
 from load_kit import (
     asked_again,
@@ -20,11 +21,15 @@ from load_kit import (
 )
 from ranking_kit import rerank
 
+from annotator.accounts import services as accounts
+from annotator.accounts.models import Membership, Role
+from annotator.labeling import services as labeling
 from annotator.labeling.models import Annotation, Image
 from workqueue import rounds, services
 from workqueue.models import Lease, QueueSettings, RankedImage, Round, Submission
 from workqueue.requests import request_round, settings_of, state_of
 from workqueue.services import leases
+from workqueue.services.transactions import retried_on_collision
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -374,3 +379,76 @@ def test_a_round_that_ends_and_asks_for_the_next_does_not_deadlock_with_a_label(
 
     assert next_round.state == Round.State.QUEUED
     assert submitted.answer["outcome"] == "accepted"
+
+
+def test_two_leads_who_remove_each_other_leave_one():
+    project = make_project()
+    first, second = project.created_by, make_member(project, Role.LEAD)
+
+    def remove(user, actor):
+        try:
+            accounts.remove_member(project_id=project.pk, user=user, actor=actor)
+        except accounts.LastLeadError:
+            return "refused"
+        return "removed"
+
+    answers = in_parallel(lambda: remove(first, second), lambda: remove(second, first))
+
+    assert sorted(answers) == ["refused", "removed"]
+    assert Membership.objects.filter(project=project, role=Role.LEAD).count() == 1
+
+
+def test_a_project_is_archived_while_people_label_and_nobody_waits_for_ever():
+    project = make_project()
+    make_images(project, 60)
+    people = [make_member(project) for _ in range(4)]
+
+    def label(user):
+        n = 0
+        for _ in range(10):
+            for lease in services.claim(user=user, project=project, n=1, now=now()).leases:
+                services.submit(
+                    user=user, project=project, key=uuid.uuid4().hex, now=now(),
+                    lease_token=str(lease.token), class_ids=[class_of(project).pk],
+                )  # fmt: skip
+                n += 1
+        return n
+
+    def archive():
+        time.sleep(0.2)
+        labeling.delete_project(project=project, actor=project.created_by, now=now())
+
+    *counts, _ = in_parallel(*[lambda user=user: label(user) for user in people], archive)
+
+    assert Annotation.objects.filter(image__project=project).count() == sum(counts)
+    assert not Lease.objects.filter(project=project, state="live", user=project.created_by).exists()
+
+
+def test_the_leases_of_a_project_are_ended_before_its_row_is_held():
+    """In the order in which everybody takes them who labels, or they would wait for each other."""
+    project = make_project()
+    with CaptureQueriesContext(connection) as asked:
+        labeling.delete_project(project=project, actor=project.created_by, now=now())
+
+    changes = [query["sql"].split()[1] for query in asked if query["sql"].startswith("UPDATE")]
+    assert changes.index('"workqueue_lease"') < changes.index('"labeling_project"')
+
+
+def test_who_was_ended_for_a_deadlock_tries_again_and_other_errors_are_told():
+    class DeadlockError(Exception):
+        sqlstate = "40P01"
+
+    tries = []
+
+    @retried_on_collision
+    def collides(cause):
+        tries.append(cause)
+        if len(tries) < 3:
+            raise OperationalError("deadlock detected") from cause
+        return "done"
+
+    assert collides(DeadlockError()) == "done"
+    tries.clear()
+    with pytest.raises(OperationalError):
+        collides(ConnectionError())
+    assert len(tries) == 1

@@ -619,3 +619,17 @@ def test_a_body_that_is_no_list_of_addresses_is_a_400(client, project, body):
 
     assert answer.status_code == 400
     assert not Import.objects.exists()
+
+
+def test_the_same_addresses_with_the_same_key_are_fetched_once(client, project, receiver):
+    where = reverse("api:images", args=[project.pk])
+    body = {"urls": [f"{receiver.url}/a.png"]}
+
+    def post():
+        return client.post(where, body, format="json", headers={"Idempotency-Key": "once"})
+
+    first, again = post(), post()
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    assert Import.objects.count() == 1

@@ -428,7 +428,16 @@ def test_a_receiver_that_says_when_to_come_again_is_left_alone_until_then(
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30", 30), ("999999999", 86400), ("-1", 0), ("soon", 0), ("", 0), ("1e3", 0)],
+    [
+        ("30", 30),
+        ("999999999", 86400),
+        ("-1", 0),
+        ("soon", 0),
+        ("", 0),
+        ("1e3", 0),
+        ("Mon, 20 Nov 99999999999999999999 00:00:00 GMT", 0),
+        ("Mon, 20 Nov 2030 00:00:00 +99999999999999999999", 0),
+    ],
 )
 def test_only_a_sensible_retry_after_counts(text, seconds):
     assert delivering._retry_after(text, now()) == timedelta(seconds=seconds)

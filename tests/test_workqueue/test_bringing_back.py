@@ -139,6 +139,26 @@ def test_archiving_ends_the_leases_refuses_claims_and_keeps_labels_in_flight(
     assert kept.json()["message"].startswith("The project was archived meanwhile")
 
 
+def test_many_labels_in_flight_follow_their_project_in_a_job_that_can_be_done_again(
+    project, lead, worker, monkeypatch
+):
+    monkeypatch.setattr(restoring, "AT_ONCE", 1)
+    leases = claim(worker, project, 2)
+    lead.delete(address("project", project))
+    for lease in leases:
+        assert submit(worker, Project.objects.get(), lease)["outcome"] == "orphaned"
+
+    answer = lead.post(address("project_restore", project)).json()
+    before = Project.objects.get().n_labelled
+    job = Job.objects.get(kind="settle_project")
+    assert jobs.run(job.pk) == "done"
+
+    assert answer["n_labels_recalled"] is None
+    assert (before, Project.objects.get().n_labelled) == (0, 2)
+    settled = Event.objects.get(kind="project.settled")
+    assert settled.payload == {"labels_recalled": 2}
+
+
 def test_labels_in_flight_count_once_the_project_is_back(project, lead, worker):
     (lease,) = claim(worker, project)
     lead.delete(address("project", project))

@@ -334,7 +334,7 @@ def test_back_to_the_head_alone_the_next_round_goes_on_with_the_frozen_embedding
     assert done.n_candidates == 50
     assert done.metrics["agreement"] is None
     assert seen == []
-    pool = learning.load_pool(project)
+    pool = learning.load_pool(project, learning.load_begun(project))
     logits = learning.load_head(done.model_version).logits(pool.vectors(np.arange(len(pool))))
     said = [done.model_version.class_ids[index] for index in logits.argmax(axis=1)]
     right = [truth[pk].pk == said[row] for row, pk in enumerate(pool.image_ids.tolist())]

@@ -246,7 +246,7 @@ def test_what_is_deleted_or_archived_meanwhile_is_not_opened(project, images, si
     assert Client().get(second["display"]).status_code == 404
 
 
-def test_an_address_with_hyphens_in_the_place_of_a_key_is_no_image(lead, client_of):
-    answer = client_of(lead).get(f"/images/{'-' * 36}/display.jpg")
+def test_an_address_with_hyphens_in_the_place_of_a_key_is_no_image(client):
+    answer = client.get(f"/images/{'-' * 36}/display.jpg")
 
     assert answer.status_code == 404

@@ -700,6 +700,27 @@ def say(image, user, *names):
     make_label(image, user, *classes)
 
 
+def test_an_image_that_is_begun_while_a_round_reads_has_one_place_in_its_ranking(
+    learnable, monkeypatch
+):
+    project, images, _ = learnable
+    load_pool = learning.load_pool
+
+    def load_and_begin(project, begun):
+        pool = load_pool(project, begun)
+        say(images[7], make_member(project), "cat")
+        return pool
+
+    monkeypatch.setattr(learning, "load_pool", load_and_begin)
+
+    request_round(project=project, trigger=Round.Trigger.PERSON)
+    do_open_jobs()
+
+    assert Round.objects.get().state == "done"
+    ranking = state_of(project).ranking
+    assert RankedImage.objects.filter(ranking=ranking, image=images[7]).count() == 1
+
+
 def learned(project):
     """Return image id -> the names of the classes a head is trained on."""
     labelled = learning.load_labelled(project, frame_before=0)
@@ -755,7 +776,7 @@ def test_an_image_that_more_people_are_asked_for_is_learned_measured_and_not_in_
         say(image, make_member(project), "cat")
 
     labelled = learning.load_labelled(project, frame_before=0)
-    pool = learning.load_pool(project)
+    pool = learning.load_pool(project, learning.load_begun(project))
 
     assert set(labelled.image_ids.tolist()) == {image.pk for image in first_of_list}
     assert labelled.measured.all()

@@ -70,7 +70,7 @@ def test_the_most_uncertain_images_come_first(setting):
     scores = list(ranking.positions.order_by("position").values_list("score", flat=True))
 
     assert scores == sorted(scores, reverse=True)
-    pool = learning.load_pool(project)
+    pool = learning.load_pool(project, learning.load_begun(project))
     head = learning.load_head(ranking.model_version)
     probabilities = np.sort(head.probabilities(pool.vectors(np.arange(len(pool)))), axis=1)
     margins = 1 - (probabilities[:, -1] - probabilities[:, -2])

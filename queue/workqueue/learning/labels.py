@@ -1,6 +1,7 @@
 """What a round works on: the pool, the labels, and which of them are a random sample."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,14 @@ class LabelledSet:
         return LabelledView(self.vectors, self.class_counts)
 
 
-def load_pool(project: Project) -> Pool:
-    """Read which images nobody has labelled and where their embeddings are."""
+def load_pool(project: Project, begun: Sequence[int]) -> Pool:
+    """Read which images nobody has labelled and where their embeddings are.
+
+    Args:
+        project: whose images.
+        begun: open images to leave out, those with labels (``load_begun``): read once, since each
+            image has one place in a ranking whatever people say meanwhile.
+    """
     rows = (
         Embedding.objects.filter(
             image__project=project,
@@ -77,7 +84,7 @@ def load_pool(project: Project) -> Pool:
     )
     # Straight into an array: a million rows as Python objects would take half a gigabyte.
     found: IntArray = np.fromiter(rows.iterator(chunk_size=10_000), dtype=np.dtype((np.int64, 4)))
-    found = found[~np.isin(found[:, 0], load_begun(project))]
+    found = found[~np.isin(found[:, 0], list(begun))]
     segments = dict(Segment.objects.filter(project=project).values_list("pk", "name"))
     numbers = np.array(sorted(segments), dtype=np.int64)
     return Pool(

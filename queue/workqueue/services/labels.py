@@ -43,7 +43,7 @@ _SET_DONE = PreparedUpdate(
     ),
     is_done=Given("done"),
 )
-_COUNT = PreparedUpdate(
+_ADD_LABELS = PreparedUpdate(
     lambda: QueueState.objects.filter(project=Given("project")),
     labels_since_round=Greatest(F("labels_since_round") + Given("change", IntegerField()), 0),
 )
@@ -133,7 +133,7 @@ def submit(
         )
     )
     _tell(project, annotation, class_ids)
-    _count(project, image, recorded)
+    _follow(project, image, recorded)
     return Submitted(answer, replayed=False)
 
 
@@ -181,7 +181,7 @@ def label_image(
     # Who has labelled an image has a lease that says so: the database gives them no other.
     finish(lease or _lease_of_direct(image, user, now), Lease.State.SUBMITTED)
     _tell(project, recorded.annotation, class_ids)
-    _count(project, image, recorded)
+    _follow(project, image, recorded)
     return recorded.annotation
 
 
@@ -204,7 +204,7 @@ def _locked(image_id: int) -> Image:
     return image
 
 
-def _count(project: Project, image: Image, recorded: labeling.Recorded) -> None:
+def _follow(project: Project, image: Image, recorded: labeling.Recorded) -> None:
     """Let the counters and the ranking follow a label, and start a round when one is due.
 
     It comes last: the counters' rows are everybody's.
@@ -400,6 +400,6 @@ def _set_done(project: Project, image_id: int, *, done: bool) -> None:
 
 
 def _count_label(project: Project, change: int) -> None:
-    if change and not _COUNT.run(project=project, change=change):
+    if change and not _ADD_LABELS.run(project=project, change=change):
         state_of(project)
-        _COUNT.run(project=project, change=change)
+        _ADD_LABELS.run(project=project, change=change)
