@@ -7,19 +7,36 @@ from django.db.models.expressions import RawSQL
 from annotator.events.models import Event
 
 # An id is drawn before its transaction commits, so that a younger event can be seen before an older
-# one. Settled is what is older than every transaction under way (but ours). A day later nothing of
-# that time is under way; the numbers of transactions are compared no longer than that, they wrap.
+# one. Settled is what is older than every transaction that was under way when we looked and may
+# have written events, which are all but those known not to have; and what is our own, which alone
+# can be seen behind the end of what we look at. A day later nothing of that time is under way; the
+# numbers of transactions are compared no longer than that, they wrap.
 _SETTLED = """
     events_event.at < now() - interval '1 day'
-    OR age(events_event.xmin) > age(
-        coalesce(
-            (
-                SELECT other FROM pg_snapshot_xip(pg_current_snapshot()) AS other
-                WHERE other IS DISTINCT FROM pg_current_xact_id_if_assigned()
-                ORDER BY other LIMIT 1
-            ),
-            pg_snapshot_xmax(pg_current_snapshot())
-        )::xid
+    OR age(events_event.xmin) <= age(pg_snapshot_xmax(pg_current_snapshot())::xid)
+    OR coalesce(
+        age(events_event.xmin) > age((
+            SELECT other FROM pg_snapshot_xip(pg_current_snapshot()) AS other
+            WHERE other IS DISTINCT FROM pg_current_xact_id_if_assigned()
+            AND NOT EXISTS (
+                SELECT FROM pg_locks AS running
+                WHERE running.locktype = 'transactionid'
+                AND running.mode = 'ExclusiveLock'
+                AND running.transactionid = other::xid
+                AND NOT EXISTS (
+                    SELECT FROM pg_locks AS writing
+                    WHERE writing.virtualtransaction = running.virtualtransaction
+                    AND writing.locktype = 'relation'
+                    AND writing.mode = 'RowExclusiveLock'
+                    AND writing.relation = 'events_event'::regclass
+                    AND writing.database = (
+                        SELECT oid FROM pg_database WHERE datname = current_database()
+                    )
+                )
+            )
+            ORDER BY other LIMIT 1
+        )::xid),
+        true
     )
 """
 
