@@ -101,12 +101,14 @@ class Transport:
     def _until_answered(self, once: Callable[[], httpx.Response]) -> httpx.Response:
         if self._http.is_closed:
             raise AnnotatorError("The client is closed: its “with” block has ended.")
-        deadline = time.monotonic() + self._patience_s
+        deadline: float | None = None
         for pause in _pauses():
             answer = _answer_of(once)
             if isinstance(answer, httpx.Response) and not _passes(answer):
                 return _checked(answer)
             wait = max(pause, _retry_after(answer))
+            # From the first failure on: a large download that breaks off has taken its time.
+            deadline = deadline or time.monotonic() + self._patience_s
             if time.monotonic() + wait > deadline:
                 break
             self._sleep(wait)
