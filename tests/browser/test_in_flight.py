@@ -167,4 +167,4 @@ def test_of_two_leads_who_save_the_settings_neither_text_is_lost(
     page.get_by_role("button", name="Save").click()
     wait_for(lambda: api("GET", f"projects/{project['id']}/")["instructions"] == mine)
     assert api("GET", f"projects/{project['id']}/")["name"] == "Pets"
-    assert not page.is_visible("[data-conflict]")
+    page.wait_for_selector("[data-conflict]", state="hidden")
