@@ -124,7 +124,7 @@ class _Reading(Generic[Row]):
         self._statement = _Statement(compiler, " FOR SHARE" if is_shared and has_locks else "")
         self._iterable: Any = queryset._iterable_class
         self._locks = has_locks and (queryset.query.select_for_update or is_shared)
-        self.db, self.model = queryset.db, queryset.model
+        self.db = queryset.db
         self.select, self.klass_info = compiler.select, compiler.klass_info
         self.annotation_col_map = compiler.annotation_col_map
         self._converters: dict[int, Any] = compiler.get_converters(
